@@ -1,0 +1,20 @@
+"""The one kind of error that is the user's to mend."""
+
+from collections.abc import Sequence
+
+
+class UserError(Exception):
+    """A mistake in a config, a file or the environment, found before any GPU time is spent.
+
+    Every problem is one sentence that names the key or file, the value, the rule and the mend.
+    The launcher prints the problems from one rank and exits with status 2, without a stack trace.
+
+    >>> print(UserError(["model.num_layers: 0 is not positive; write a number of layers from 1 on"]))
+    model.num_layers: 0 is not positive; write a number of layers from 1 on
+    """
+
+    exit_status = 2
+
+    def __init__(self, problems: str | Sequence[str]) -> None:
+        self.problems: tuple[str, ...] = (problems,) if isinstance(problems, str) else tuple(problems)
+        super().__init__("\n".join(self.problems))

@@ -1,0 +1,221 @@
+"""What a run is: one typed section per concern, joined by ``RunConfig``.
+
+A field without a default must be chosen by the user. Units stand in the names. Rules that span two sections live in
+``rules.py``, arithmetic on a valid config in ``derived.py``.
+"""
+
+from typing import Literal
+
+from pydantic import Field
+
+from glm130b.config.ramp import Ramp
+from glm130b.config.section import Section
+
+
+class GradientShrink(Section):
+    """Embedding gradient shrink (GLM-130B paper, section 3.2): the forward pass is untouched, the gradient is multiplied."""
+
+    alpha: Ramp
+    """Factor on the embedding gradient; 1.0 turns the shrink off. The original ended at 0.1."""
+    input_side: bool = True
+    """Shrink the gradient that arrives through the token look-up."""
+    logit_side: bool = True
+    """Shrink the gradient that arrives through the tied output projection."""
+
+
+class ModelConfig(Section):
+    """A GLM with DeepNorm, rotary positions and a GeLU-gated FFN (GLM-130B paper, section 2.1)."""
+
+    num_layers: int = Field(ge=1)
+    hidden_size: int = Field(ge=1)
+    num_attention_heads: int = Field(ge=1)
+    ffn_hidden_size: int = Field(ge=1)
+    """Width of each of the two halves of the gated FFN; GLM-130B uses 8/3 of the hidden size."""
+    vocab_size: int = Field(ge=1)
+    """Rows of the embedding: tokenizer pieces, special tokens and padding. Does not depend on the layout."""
+    layernorm_epsilon: float = Field(default=1e-5, gt=0)
+    rotary_base: float = Field(default=10000.0, gt=0)
+    attention_dropout: float = Field(default=0.0, ge=0, lt=1)
+    hidden_dropout: float = Field(default=0.0, ge=0, lt=1)
+    embedding_gradient_shrink: GradientShrink
+
+
+class SourceConfig(Section):
+    """A prepared corpus: a folder written by ``glm130b prepare``."""
+
+    path: str
+    """Folder that holds ``train.bin/.idx`` and ``validation.bin/.idx``, relative to the working directory."""
+    weight: Ramp
+    """Sampling weight in sequences, relative to the other sources of its kind."""
+
+
+class DataConfig(Section):
+    """Where the tokens come from."""
+
+    tokenizer: str
+    """SentencePiece model file."""
+    sequence_length: int = Field(ge=16)
+    """Tokens in a training row, after corruption."""
+    text: dict[str, SourceConfig]
+    """Self-supervised corpora by name."""
+    instructions: dict[str, SourceConfig]
+    """Multi-task instruction sets by name; may be empty when the instruction share is 0."""
+
+
+class MaskConfig(Section):
+    """[MASK]: short blanks (GLM paper, section 2.1; rates of the GLM-130B run)."""
+
+    coverage: float = Field(default=0.15, gt=0, le=0.5)
+    """Share of a sample's tokens that is blanked."""
+    span_mean_tokens: float = Field(default=3.0, gt=0)
+    """Mean of the Poisson law of span lengths, before truncation."""
+    span_maximum_tokens: int = Field(default=39, ge=1)
+    single_span_share: float = Field(default=0.02, ge=0, le=1)
+    """Share of samples with one span only."""
+    short_text_share: float = Field(default=0.02, ge=0, le=1)
+    """Share of samples on a shortened text."""
+    short_text_minimum_tokens: int = Field(default=32, ge=1)
+
+
+class GmaskConfig(Section):
+    """[gMASK]: the rest of the row is continued from its prefix."""
+
+    target_minimum_share: float = Field(default=0.2, gt=0, le=1)
+    """The target is uniform between this share and all of the row's text."""
+    end_of_piece: bool = False
+    """Close the target with [eop]; the original did not."""
+
+
+class ObjectiveConfig(Section):
+    """What is predicted: shares are shares of sequences (GLM-130B paper, section 2.2)."""
+
+    instruction_share: Ramp
+    """Instruction rows among all rows; 0.05 in GLM-130B."""
+    mask_share: Ramp
+    """[MASK] rows among the self-supervised rows; 0.3 in GLM-130B. The others are [gMASK]."""
+    samples_per_row: int = Field(default=4, ge=1)
+    """[MASK] and instruction samples packed into one row."""
+    mask: MaskConfig = MaskConfig()
+    gmask: GmaskConfig = GmaskConfig()
+
+
+class BatchRamp(Section):
+    """Batch-size warm-up: ``start``, then ``increment`` more at equal distances over the first ``over_samples`` samples."""
+
+    start: int = Field(ge=1)
+    increment: int = Field(ge=1)
+    over_samples: int = Field(ge=1)
+
+
+class BatchConfig(Section):
+    """Rows per step."""
+
+    micro_size: int = Field(ge=1)
+    """Rows in one micro-batch of one data-parallel rank."""
+    global_size: int = Field(ge=1)
+    """Rows in one step of the whole job."""
+    ramp: BatchRamp | None = None
+
+
+class LearningRateConfig(Section):
+    """Linear warm-up, then a cosine to ``minimum``, in consumed samples."""
+
+    peak: float = Field(gt=0)
+    minimum: float = Field(ge=0)
+    warmup_samples: int = Field(ge=0)
+    decay_samples: int = Field(ge=1)
+    """Samples from the start of the run to the end of the cosine, warm-up included."""
+
+
+class OptimizerConfig(Section):
+    """AdamW, or plain SGD for numerical comparisons."""
+
+    name: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: LearningRateConfig
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    beta2: float = Field(default=0.95, ge=0, lt=1)
+    epsilon: float = Field(default=1e-8, gt=0)
+    weight_decay: float = Field(default=0.1, ge=0)
+    """On matrices and embeddings; biases and LayerNorms are not decayed."""
+    clip_gradient_norm: float = Field(default=1.0, gt=0)
+    """Largest global gradient norm (L2, over all parameters, after unscaling)."""
+
+
+class LossScaleConfig(Section):
+    """Dynamic loss scale of fp16."""
+
+    initial_power: int = Field(default=16, ge=0, le=32)
+    """The first scale is 2 to this power."""
+    window_steps: int = Field(default=2000, ge=1)
+    """Steps without overflow before the scale doubles."""
+    hysteresis: int = Field(default=2, ge=1)
+    """Overflows before the scale halves."""
+    minimum: float = Field(default=1.0, gt=0)
+
+
+class PrecisionConfig(Section):
+    """Number format of weights and activations; master weights and Adam moments are always fp32."""
+
+    dtype: Literal["fp32", "bf16", "fp16"]
+    accumulate_gradients_in_fp32: bool = True
+    """Sum micro-batch gradients in fp32 (4 bytes a local parameter); false sums in ``dtype`` as the original did."""
+    loss_scale: LossScaleConfig = LossScaleConfig()
+
+
+class ParallelConfig(Section):
+    """The grid: tensor x pipeline x data."""
+
+    tensor: int = Field(ge=1)
+    pipeline: int = Field(ge=1)
+    data: int | None = Field(default=None, ge=1)
+    """Data-parallel size; null takes what the number of processes leaves."""
+    zero_stage: Literal[1, 2] = 1
+    """1 shards the optimizer; 2 also shards gradients and needs ``pipeline: 1``."""
+    embedding_and_head_count_as_layers: bool = False
+    """Give the first and last stage one layer less each, as GLM-130B did: 70 layers over 8 stages are 8,9,9,9,9,9,9,8."""
+    recompute: Literal["none", "full"] = "none"
+    """Activation recomputation; ``full`` keeps only each layer's input."""
+    reduce_bucket_elements: int = Field(default=500_000_000, ge=1)
+    """Elements in one gradient-reduction bucket of ZeRO."""
+
+
+class EvaluationConfig(Section):
+    """Loss on held-out documents."""
+
+    every_steps: int = Field(ge=1)
+    samples: int = Field(ge=1)
+    """Rows evaluated each time, the same rows always."""
+
+
+class CheckpointConfig(Section):
+    """What survives."""
+
+    every_steps: int = Field(ge=1)
+
+
+class LoggingConfig(Section):
+    """Where the metrics go besides the console and ``metrics.jsonl``."""
+
+    wandb: Literal["online", "offline", "disabled"] = "offline"
+    project: str = "glm130b"
+
+
+class RunConfig(Section):
+    """A whole run. Equal configs give equal runs."""
+
+    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Folder name under ``folder``."""
+    folder: str = "runs"
+    seed: int = Field(default=1234, ge=0)
+    train_samples: int = Field(ge=1)
+    """Length of the run in rows."""
+    model: ModelConfig
+    data: DataConfig
+    objective: ObjectiveConfig
+    batch: BatchConfig
+    optimizer: OptimizerConfig
+    precision: PrecisionConfig
+    parallel: ParallelConfig
+    evaluation: EvaluationConfig
+    checkpoint: CheckpointConfig
+    logging: LoggingConfig = LoggingConfig()
