@@ -1,0 +1,1 @@
+"""Where it runs: the grid, and one file per outside door."""

@@ -1,0 +1,61 @@
+"""Megatron-core's pipeline schedule: forward and backward over the micro-batches of a step, 1F1B between the stages."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from megatron.core.pipeline_parallel import get_forward_backward_func
+from torch import Tensor
+
+from glm130b.model.glm import GLM
+from glm130b.parallel.tied_embedding import sum_tied_gradients
+from glm130b.parallel.topology import Topology
+from glm130b.parallel.zero import ZeroEngine
+
+LossFunction = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""Last stage's output -> (loss to minimise, report to hand back)."""
+ForwardStep = Callable[[Iterator[Any], Any], tuple[Tensor, LossFunction]]
+"""(micro-batches, model) -> (stage output, loss function); takes one micro-batch from the iterator."""
+
+
+class Pipeline:
+    """Runs one step's micro-batches through this process's stage.
+
+    The schedule divides each loss by the number of micro-batches and ZeRO averages over the data axis, so a forward step returns the
+    mean over its own rows and the step's gradient is that of the mean over all rows.
+    """
+
+    def __init__(self, model: GLM, engine: ZeroEngine, topology: Topology, *, sequence_length: int) -> None:
+        self._model = model
+        self._engine = engine
+        self._sequence_length = sequence_length
+        self._schedule = get_forward_backward_func(pp_size=topology.pipeline.size)
+        model.config.grad_scale_func = engine.scale
+        model.config.finalize_model_grads_func = lambda *_, **__: sum_tied_gradients(model, topology, engine.gradient_of)
+
+    def train(self, forward_step: ForwardStep, micro_batches: Iterator[Any], *, num_micro_batches: int, micro_size: int) -> list[Tensor]:
+        """Accumulate the step's gradients. Reports of every micro-batch on the last stage, an empty list elsewhere."""
+        return self._run(forward_step, micro_batches, num_micro_batches, micro_size, forward_only=False)
+
+    @torch.no_grad()
+    def evaluate(self, forward_step: ForwardStep, micro_batches: Iterator[Any], *, num_micro_batches: int, micro_size: int) -> list[Tensor]:
+        """Forward only, dropout off. Reports as ``train`` gives them."""
+        self._model.eval()
+        try:
+            return self._run(forward_step, micro_batches, num_micro_batches, micro_size, forward_only=True)
+        finally:
+            self._model.train()
+
+    def _run(
+        self, forward_step: ForwardStep, micro_batches: Iterator[Any], num_micro_batches: int, micro_size: int, *, forward_only: bool
+    ) -> list[Tensor]:
+        return self._schedule(
+            forward_step_func=lambda iterator, _: forward_step(iterator, self._engine.forward_module),
+            data_iterator=micro_batches,
+            # The raw model, never the engine: the schedule would take DeepSpeed's config for Megatron's.
+            model=self._model,
+            num_microbatches=num_micro_batches,
+            seq_length=self._sequence_length,
+            micro_batch_size=micro_size,
+            forward_only=forward_only,
+        )
