@@ -1,0 +1,60 @@
+"""Loss on held-out documents, per objective, always on the same rows."""
+
+import math
+
+from glm130b.config.sections import RunConfig
+from glm130b.data.batches import micro_batches
+from glm130b.data.dataset import GLMDataset
+from glm130b.model.gradient_shrink import ShrinkFactors
+from glm130b.parallel.pipeline import Pipeline
+from glm130b.parallel.topology import Topology
+from glm130b.training.metrics import Record, Recorder
+from glm130b.training.objective_loss import forward_step, mean_losses
+from glm130b.training.progress import Progress
+
+
+class Evaluation:
+    """A hook: evaluates before the first step of a run, every ``evaluation.every_steps``, and at the end."""
+
+    def __init__(
+        self, config: RunConfig, *, dataset: GLMDataset, pipeline: Pipeline, topology: Topology, recorder: Recorder
+    ) -> None:
+        self._config = config
+        self._dataset = dataset
+        self._pipeline = pipeline
+        self._topology = topology
+        self._recorder = recorder
+        self._evaluated_step = -1
+
+    def before_training(self, progress: Progress) -> None:
+        if progress.step == 0:
+            self._evaluate(progress)
+
+    def after_step(self, progress: Progress, record: Record) -> None:
+        if progress.step % self._config.evaluation.every_steps == 0:
+            self._evaluate(progress)
+
+    def after_training(self, progress: Progress) -> None:
+        if self._evaluated_step != progress.step:
+            self._evaluate(progress)
+
+    def _evaluate(self, progress: Progress) -> None:
+        micro_size, data = self._config.batch.micro_size, self._topology.data
+        # Whole micro-batches on every data-parallel rank: round up to the next multiple.
+        num_micro_batches = math.ceil(self._config.evaluation.samples / (micro_size * data.size))
+        reports = self._pipeline.evaluate(
+            forward_step(self._topology.device, ShrinkFactors()),
+            micro_batches(
+                self._dataset,
+                first_sample=0,
+                batch_size=num_micro_batches * micro_size * data.size,
+                micro_size=micro_size,
+                data_rank=data.rank,
+                data_size=data.size,
+            ),
+            num_micro_batches=num_micro_batches,
+            micro_size=micro_size,
+        )
+        losses = mean_losses(reports, self._topology)
+        self._evaluated_step = progress.step
+        self._recorder.write(Record(kind="validation", step=progress.step, samples=progress.samples, values=losses))

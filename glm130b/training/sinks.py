@@ -1,0 +1,77 @@
+"""Where records go on the first rank: the console and ``metrics.jsonl``."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TextIO
+
+from glm130b.training.metrics import Record
+
+_COLUMNS = (
+    ("loss", "loss", 8, ".4f"),
+    ("mask", "loss/mask", 8, ".4f"),
+    ("gmask", "loss/gmask", 8, ".4f"),
+    ("instr", "loss/instruction", 8, ".4f"),
+    ("gradnorm", "gradient_norm", 10, ".4f"),
+    ("lr", "learning_rate", 9, ".1e"),
+    ("batch", "batch_size", 6, ".0f"),
+    ("tok/s", "tokens_per_second", 8, ",.0f"),
+)
+
+
+class Console:
+    """One aligned line a step, within 80 columns; an objective without rows in the step shows a dash."""
+
+    def __init__(self, stream: TextIO = sys.stdout, header_every: int = 25) -> None:
+        self._stream = stream
+        self._header_every = header_every
+        self._lines = 0
+
+    def write(self, record: Record) -> None:
+        if self._lines % self._header_every == 0:
+            self._print(f"{'step':>6}" + "".join(f"{title:>{width}}" for title, _, width, _ in _COLUMNS))
+        self._lines += 1
+        label = "valid" if record.kind == "validation" else str(record.step)
+        self._print(f"{label:>6}" + "".join(self._cell(record, *column[1:]) for column in _COLUMNS).rstrip())
+
+    def close(self) -> None:
+        self._stream.flush()
+
+    def _print(self, line: str) -> None:
+        print(line, file=self._stream, flush=True)
+
+    @staticmethod
+    def _cell(record: Record, name: str, width: int, form: str) -> str:
+        if name in record.values:
+            return f"{record.values[name]:>{width}{form}}"
+        return f"{'-' if name.startswith('loss') else '':>{width}}"
+
+
+class JsonLines:
+    """Appends one JSON object a record, flushed at once, so that a killed run keeps what it printed.
+
+    A run that resumes from a checkpoint repeats the steps since then: their older lines are dropped first.
+    """
+
+    def __init__(self, path: Path, *, resume_step: int) -> None:
+        if path.exists():
+            kept = [line for line in path.read_text().splitlines() if _step_of(line) <= resume_step]
+            beside = path.with_suffix(".tmp")
+            beside.write_text("".join(line + "\n" for line in kept))
+            beside.replace(path)
+        self._file = path.open("a")
+
+    def write(self, record: Record) -> None:
+        self._file.write(json.dumps(record.to_dict()) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _step_of(line: str) -> float:
+    """The line's step; a line that a kill cut short counts as never reached."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return float("inf")
