@@ -1,0 +1,1 @@
+"""What survives: save, verify, load into any layout."""
