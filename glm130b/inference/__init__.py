@@ -1,0 +1,1 @@
+"""What a trained model says: blanks filled, text continued."""

@@ -1,0 +1,82 @@
+"""A trained model from a run's folder, whole, in this process."""
+
+import json
+import tempfile
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+import torch.distributed.checkpoint as dcp
+from pydantic import ValidationError
+
+from glm130b.checkpoint.folder import CheckpointFolder
+from glm130b.config.errors import UserError
+from glm130b.config.sections import ModelConfig, ParallelConfig, PrecisionConfig, RunConfig
+from glm130b.data.tokenizer import Tokenizer
+from glm130b.model.glm import GLM
+from glm130b.model.sharding import parameter_shards
+from glm130b.model.transformer_config import transformer_config
+from glm130b.parallel.device import open_device
+from glm130b.parallel.topology import Topology, connect
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """Weights in evaluation mode, and what turns text into their tokens."""
+
+    model: GLM
+    tokenizer: Tokenizer
+    device: torch.device
+
+
+def load_run(run: Path) -> TrainedModel:
+    """The newest checkpoint of a run folder such as ``runs/tiny``, whatever layout it was saved from. Raises UserError."""
+    checkpoint = CheckpointFolder(run / "checkpoints").latest()
+    if checkpoint is None:
+        raise UserError(f"{run}: has no checkpoint; give the folder of a run that has trained, such as runs/tiny")
+    config = _saved_config(checkpoint)
+    tokenizer = Tokenizer.load(config.data.tokenizer)
+    device = open_device(local_rank=0)
+    # The weights are kept in fp32; a GPU computes in the run's own format.
+    dtype = config.precision.dtype if device.type == "cuda" else "fp32"
+    model = _whole_model(config.model, PrecisionConfig(dtype=dtype), device)
+    _load_weights(model, checkpoint)
+    return TrainedModel(model.eval(), tokenizer, device)
+
+
+def _saved_config(checkpoint: Path) -> RunConfig:
+    description = checkpoint / "run.json"
+    try:
+        saved = json.loads(description.read_text())["config"]
+        return RunConfig.model_validate_json(json.dumps(saved))
+    except (OSError, ValueError, KeyError, ValidationError) as error:
+        raise UserError(f"{description}: cannot be read ({type(error).__name__}); use another checkpoint") from error
+
+
+def _whole_model(model: ModelConfig, precision: PrecisionConfig, device: torch.device) -> GLM:
+    single = ParallelConfig(tensor=1, pipeline=1, data=1)
+    topology = _lone_topology(single, device)
+    whole = GLM(model, transformer_config(model, single, precision), groups=topology.groups, first_stage=True, last_stage=True)
+    return whole.to(device=device, dtype=whole.config.params_dtype)
+
+
+def _lone_topology(parallel: ParallelConfig, device: torch.device) -> Topology:
+    """A grid of one process; a file is its meeting point, so that it needs neither port nor environment."""
+    meeting_point = Path(tempfile.mkdtemp()) / "rendezvous"
+    return connect(
+        parallel,
+        device=device,
+        init_method=meeting_point.as_uri(),
+        rank=0,
+        world_size=1,
+        timeout=timedelta(minutes=1),
+    )
+
+
+@torch.no_grad()
+def _load_weights(model: GLM, checkpoint: Path) -> None:
+    masters = {f"master/{shard.name}": torch.empty(shard.whole_shape) for shard in parameter_shards(model)}
+    dcp.load(masters, storage_reader=dcp.FileSystemReader(checkpoint))
+    for shard in parameter_shards(model):
+        shard.parameter.copy_(masters[f"master/{shard.name}"])
