@@ -1,0 +1,96 @@
+"""From a YAML file and ``section.key=value`` overrides to a checked config, and back to YAML."""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from glm130b.config.errors import UserError
+from glm130b.config.rules import check
+from glm130b.config.sections import RunConfig
+from glm130b.config.validation import validated
+from glm130b.config.yaml_dialect import parse, write
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = (), *, world_size: int | None = None) -> RunConfig:
+    """The run that the file and the overrides describe, checked against every rule (``rules.problems``).
+
+    ``base: other.yaml`` in a file starts from that file, found next to it: sections are merged key by key, anything
+    else is replaced. An override replaces what stands at its key; its value is YAML, so ``batch.ramp=null`` and
+    ``data.instructions={}`` work. Raises ``UserError`` with all problems at once.
+    """
+    tree = _read(Path(path))
+    problems: list[str] = []
+    for override in overrides:
+        problems += _apply(tree, override)
+    try:
+        config = validated(tree)
+    except UserError as error:
+        raise UserError([*problems, *error.problems]) from None
+    if problems:
+        raise UserError(problems)
+    check(config, world_size)
+    return config
+
+
+def dump_config(config: RunConfig) -> str:
+    """The whole resolved config, defaults included, as YAML that loads back equal."""
+    return write(config.model_dump(mode="json"))
+
+
+def _read(path: Path, derived: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The data of a file laid over that of its bases; ``derived`` are the files that led here."""
+    if path.resolve() in derived:
+        raise UserError(f"{derived[-1]}: base leads back to {path}; let one of the files stand without a base")
+    tree = parse(_text(path), origin=str(path))
+    if not isinstance(tree, dict):
+        found = "is empty" if tree is None else "holds no key"
+        raise UserError(f"{path}: {found}; write a config of `key: value` lines, configs/tiny.yaml is an example")
+    base = tree.pop("base", None)
+    if base is None:
+        return tree
+    if not isinstance(base, str):
+        raise UserError(f"{path}: base is not a file name; write for example base: glm-130b.yaml")
+    return _merged(_read(path.parent / base, (*derived, path.resolve())), tree)
+
+
+def _text(path: Path) -> str:
+    try:
+        raw = path.read_bytes()
+        return raw.decode("utf-8-sig")
+    except FileNotFoundError:
+        beside = sorted(path.parent.glob("*.yaml"))
+        close = difflib.get_close_matches(path.name, [file.name for file in beside], n=1)
+        mend = f"the nearest is {path.parent / close[0]}" if close else "check the path"
+        raise UserError(f"{path}: no such file; {mend}") from None
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path}, line {line}: is not UTF-8 text; save the file as UTF-8") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); name a readable YAML file") from None
+
+
+def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(under)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merged(merged[key], value) if both else value
+    return merged
+
+
+def _apply(tree: dict[str, Any], override: str) -> list[str]:
+    """Set one key of ``tree``; the problems with how the override is written."""
+    key, equals, value = override.partition("=")
+    *sections, last = key.strip().split(".")
+    if not equals or not all((*sections, last)):
+        return [f"override {override!r}: is not of the form section.key=value; write for example model.num_layers=4"]
+    try:
+        parsed = parse(value, origin=f"override {override!r}")
+    except UserError as error:
+        return list(error.problems)
+    for section in sections:
+        if not isinstance(tree.get(section), dict):
+            tree[section] = {}
+        tree = tree[section]
+    tree[last] = parsed
+    return []
