@@ -1,0 +1,52 @@
+"""The console command ``glm130b``: one line for each thing a user does beside training.
+
+A command's module is imported when it is chosen, so ``plan`` starts without torch. It offers ``add_arguments(parser)``
+and ``run(arguments) -> int``.
+"""
+
+import sys
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NamedTuple
+
+from glm130b import __version__
+from glm130b.config.errors import UserError
+
+
+class Command(NamedTuple):
+    """A subcommand: where it lives and what it does; without a summary it is for our own scripts and not listed."""
+
+    module: str
+    summary: str | None
+
+
+COMMANDS = {
+    "plan": Command("glm130b.plan.command", "show what a config means: grid, parameters, schedule"),
+    "tokenizer": Command("glm130b.data.tokenizer_training", "train a SentencePiece tokenizer on your text"),
+    "prepare": Command("glm130b.data.prepare", "turn text into a corpus to train on"),
+    "generate": Command("glm130b.inference.command", "fill the blanks of a text with a trained model"),
+    "launcher-arguments": Command("glm130b.plan.launcher_arguments", None),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the chosen command and return its exit status; 2 when the user has something to mend."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    parser = ArgumentParser(prog="glm130b", description="Train GLM-130B-style models, from a laptop CPU to 768 A100s.")
+    parser.add_argument("-V", "--version", action="version", version=f"glm130b {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="command", required=True)
+    for name, command in COMMANDS.items():
+        summary = command.summary
+        subparser = (
+            commands.add_parser(name, help=summary, description=summary) if summary else commands.add_parser(name)
+        )
+        if words[:1] == [name]:
+            import_module(command.module).add_arguments(subparser)
+    arguments = parser.parse_args(words)
+    try:
+        status: int = import_module(COMMANDS[arguments.command].module).run(arguments)
+    except UserError as error:
+        print(*(f"glm130b: error: {problem}" for problem in error.problems), sep="\n", file=sys.stderr)
+        return UserError.exit_status
+    return status

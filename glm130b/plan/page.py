@@ -1,0 +1,129 @@
+"""The plan of a run on one page of 80 columns."""
+
+from collections.abc import Iterator
+
+from glm130b.config import derived
+from glm130b.config.ramp import Ramp
+from glm130b.config.sections import RunConfig
+from glm130b.training.schedules import Schedules
+
+
+def page(config: RunConfig, *, world_size: int | None = None) -> str:
+    """Grid, parameters, step, milestones and checkpoints of a valid config as text.
+
+    Without a data-parallel size in the config and without ``world_size`` the page describes one replica of the model.
+    """
+    parallel = config.parallel
+    one_replica = parallel.data is None and world_size is None
+    data_size = derived.data_parallel_size(config, world_size or parallel.tensor * parallel.pipeline)
+    blocks = [
+        _model(config),
+        _grid(config, data_size, one_replica=one_replica),
+        _step(config, data_size, one_replica=one_replica),
+        _milestones(config),
+        _checkpoints(config),
+    ]
+    return "\n\n".join("\n".join(block) for block in blocks)
+
+
+def _model(config: RunConfig) -> Iterator[str]:
+    model = config.model
+    yield f"{config.name}: {derived.num_parameters(model):,} parameters in {config.precision.dtype}"
+    yield (
+        f"  {model.num_layers} layers, hidden {model.hidden_size}, {model.num_attention_heads} heads, "
+        f"ffn {model.ffn_hidden_size}, vocabulary {model.vocab_size}"
+    )
+
+
+def _grid(config: RunConfig, data_size: int, *, one_replica: bool) -> Iterator[str]:
+    parallel = config.parallel
+    tensor, stages = parallel.tensor, parallel.pipeline
+    processes = tensor * stages * data_size
+    yield f"Grid: tensor {tensor} x pipeline {stages} x data {data_size} = {processes} process{'es' * (processes > 1)}"
+    if one_replica:
+        yield "  parallel.data is open: this is one replica (--world-size N shows all)"
+    layers, offsets = derived.layers_per_stage(config), derived.stage_offsets(config)
+    whole, held = derived.parameters_per_stage(config), derived.parameters_per_stage(config, tensor)
+    replicas = _shown(data_size, most=3)
+    names = ["..." if replica is None else f"data {replica}" for replica in replicas]
+    yield f"  stage layers       parameters   a process  ranks{''.join(f'{name:>9}' for name in names)}"
+    for stage in _shown(stages, most=16):
+        if stage is None:
+            yield "  ..."
+            continue
+        span = f"{_span(offsets[stage], layers[stage])} ({layers[stage]})"
+        first = [None if replica is None else (stage * data_size + replica) * tensor for replica in replicas]
+        ranks = "".join(f"{'...' if rank is None else _span(rank, tensor):>9}" for rank in first)
+        yield f"  {stage:<6}{span:11}{_millions(whole[stage]):>12}{_millions(held[stage]):>12}       {ranks}"
+    yield f"  the largest process holds {max(held):,} parameters"
+
+
+def _step(config: RunConfig, data_size: int, *, one_replica: bool) -> Iterator[str]:
+    batch, stages = config.batch, config.parallel.pipeline
+    sizes = [batch.global_size] if batch.ramp is None else [batch.ramp.start, batch.global_size]
+    yield "Step" + " (all data on the one replica)" * one_replica
+    for name, size in zip(["first", "full"][-len(sizes) :], sizes, strict=True):
+        micro_batches = derived.num_micro_batches(config, batch_size=size, data_size=data_size)
+        bubble = (stages - 1) / (micro_batches + stages - 1)
+        yield (
+            f"  {name:6} {size:,} rows, {derived.tokens_per_step(config, size):,} tokens, "
+            f"{micro_batches:,} micro-batches, {bubble:.1%} bubble"
+        )
+    flops = derived.model_flops_per_sample(config) * batch.global_size
+    yield f"  {_short(flops)}FLOP of model arithmetic in a full step"
+
+
+def _milestones(config: RunConfig) -> Iterator[str]:
+    schedules = Schedules(config)
+    rate = config.optimizer.learning_rate
+    milestones = [("warm-up ends", rate.warmup_samples), ("learning rate is at its minimum", rate.decay_samples)]
+    if config.batch.ramp:
+        milestones.append(("batch is full", config.batch.ramp.over_samples))
+    milestones += [(f"{name} ramp ends", ramp.from_samples + ramp.over_samples) for name, ramp in _ramps(config)]
+    milestones.append(("run ends", config.train_samples))
+    yield f"Milestones{'after step':>50}{'samples':>18}"
+    for name, samples in sorted(milestones, key=lambda milestone: milestone[1]):
+        yield f"  {name:38}{schedules.steps_until(samples):20,}{samples:18,}"
+
+
+def _ramps(config: RunConfig) -> Iterator[tuple[str, Ramp]]:
+    """Everything that changes over the samples, by a short name."""
+    objective, data = config.objective, config.data
+    ramps = {
+        "gradient shrink": config.model.embedding_gradient_shrink.alpha,
+        "instruction share": objective.instruction_share,
+        "[MASK] share": objective.mask_share,
+        **{f"weight of text {name}": source.weight for name, source in data.text.items()},
+        **{f"weight of instructions {name}": source.weight for name, source in data.instructions.items()},
+    }
+    yield from ((name, ramp) for name, ramp in ramps.items() if ramp.start != ramp.end)
+
+
+def _checkpoints(config: RunConfig) -> Iterator[str]:
+    every = config.checkpoint.every_steps
+    count = -(-Schedules(config).num_steps // every)
+    size = _short(derived.checkpoint_bytes(config))
+    yield f"Checkpoints: one every {every:,} steps and at the end, {count:,} in all, {size}B each"
+
+
+def _shown(count: int, *, most: int) -> list[int | None]:
+    """All indices, or ``most`` of them and None in place of the middle."""
+    if count <= most:
+        return list(range(count))
+    return [*range(most // 2), None, *range(count - most // 2, count)]
+
+
+def _span(first: int, size: int) -> str:
+    return f"{first}" if size == 1 else f"{first}-{first + size - 1}"
+
+
+def _millions(number: int) -> str:
+    return f"{number / 1e6:,.2f} M"
+
+
+def _short(number: int) -> str:
+    """Four digits and the prefix of a unit: ``1.544 T``."""
+    for power, prefix in ((18, "E"), (15, "P"), (12, "T"), (9, "G"), (6, "M")):
+        if number >= 10**power:
+            return f"{number / 10**power:.4g} {prefix}"
+    return f"{number} "

@@ -1,0 +1,91 @@
+"""What changes over a run, as pure functions of the samples consumed: a restart needs no state but one integer.
+
+A step begins at ``samples``, the rows consumed before it, and consumes a whole batch; the run ends with the first step
+that reaches ``train_samples``. Steps count from 0 here.
+"""
+
+import math
+from bisect import bisect_right
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+from glm130b.config.sections import RunConfig
+
+
+class _Level(NamedTuple):
+    """Consecutive steps of one batch size."""
+
+    first_step: int
+    first_sample: int
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class Schedules:
+    """Batch size, learning rate and embedding gradient shrink of a run, and the way between steps and samples."""
+
+    config: RunConfig
+
+    def batch_size(self, samples: int) -> int:
+        """Rows in the step that begins at ``samples``: ``start``, then one ``increment`` more at equal distances."""
+        batch = self.config.batch
+        if batch.ramp is None or samples >= batch.ramp.over_samples:
+            return batch.global_size
+        increments = (batch.global_size - batch.ramp.start) // batch.ramp.increment
+        return batch.ramp.start + samples * increments // batch.ramp.over_samples * batch.ramp.increment
+
+    def learning_rate(self, samples: int) -> float:
+        """Learning rate of the step that begins at ``samples``: linear from 0, a cosine to ``minimum``, then constant.
+
+        An update belongs to the samples consumed once it is made: a step is rated where it ends, so the first step
+        already learns and a step that ends with the warm-up runs at ``peak``.
+        """
+        rate = self.config.optimizer.learning_rate
+        reached = samples + self.batch_size(samples)
+        if reached <= rate.warmup_samples:
+            return rate.peak * reached / rate.warmup_samples
+        if reached >= rate.decay_samples:
+            return rate.minimum
+        progress = (reached - rate.warmup_samples) / (rate.decay_samples - rate.warmup_samples)
+        return rate.minimum + (rate.peak - rate.minimum) * (1 + math.cos(math.pi * progress)) / 2
+
+    def embedding_gradient_alpha(self, samples: int) -> float:
+        """Factor on the embedding gradient in the step that begins at ``samples``."""
+        return self.config.model.embedding_gradient_shrink.alpha.at(samples)
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of the whole run."""
+        return self.steps_until(self.config.train_samples)
+
+    def samples_at(self, step: int) -> int:
+        """Samples consumed before ``step``; the step consumes ``samples_at(step) ... samples_at(step + 1) - 1``."""
+        level = self._levels[bisect_right(self._levels, step, key=lambda level: level.first_step) - 1]
+        return level.first_sample + (step - level.first_step) * level.batch_size
+
+    def step_at(self, samples: int) -> int:
+        """The step that consumes the sample with index ``samples``."""
+        level = self._levels[bisect_right(self._levels, samples, key=lambda level: level.first_sample) - 1]
+        return level.first_step + (samples - level.first_sample) // level.batch_size
+
+    def steps_until(self, samples: int) -> int:
+        """Steps after which at least ``samples`` samples are consumed."""
+        return self.step_at(samples - 1) + 1 if samples > 0 else 0
+
+    @cached_property
+    def _levels(self) -> tuple[_Level, ...]:
+        """The batch sizes of the run in their order; a step larger than the distance of two increments skips a size."""
+        ramp, global_size = self.config.batch.ramp, self.config.batch.global_size
+        levels = []
+        step = samples = 0
+        if ramp is not None:
+            increments = (global_size - ramp.start) // ramp.increment
+            for index in range(increments):
+                size = ramp.start + index * ramp.increment
+                end = -(-ramp.over_samples * (index + 1) // increments)
+                steps = -(-(end - samples) // size)
+                if steps > 0:
+                    levels.append(_Level(step, samples, size))
+                    step, samples = step + steps, samples + steps * size
+        return (*levels, _Level(step, samples, global_size))

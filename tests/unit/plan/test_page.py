@@ -1,0 +1,67 @@
+"""The plan of every preset, and its numbers for the original run."""
+
+from pathlib import Path
+
+import pytest
+
+from glm130b.config.load import load_config
+from glm130b.plan.page import page
+
+CONFIGS = Path(__file__).parents[3] / "configs"
+PRESETS = sorted(CONFIGS.glob("*.yaml"))
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
+def test_every_preset_fits_80_columns(preset: Path) -> None:
+    lines = page(load_config(preset)).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert all(line == line.rstrip() for line in lines)
+
+
+def test_glm_130b() -> None:
+    text = page(load_config(CONFIGS / "glm-130b.yaml"))
+    for expected in (
+        "128,697,794,560 parameters",
+        "tensor 4 x pipeline 8 x data 24 = 768 processes",
+        "0-7 (8)",
+        "8-16 (9)",
+        "62-69 (8)",
+        "672-675      ...  764-767",
+        "the largest process holds 4,087,119,872 parameters",
+        "full   4,224 rows, 8,650,752 tokens, 176 micro-batches, 3.8% bubble",
+        "221 in all, 1.544 TB each",
+    ):
+        assert expected in text
+
+
+def test_milestones_in_steps_and_samples_in_their_order() -> None:
+    ramps = [
+        "model.embedding_gradient_shrink.alpha={start: 1, end: 0.1, over_samples: 200}",
+        "data.text.code.weight={start: 0.1, end: 1, from_samples: 50, over_samples: 30}",
+    ]
+    text = page(load_config(CONFIGS / "tiny.yaml", ramps))
+    rows = [line.rsplit(maxsplit=2) for line in text.split("Milestones")[1].split("\n\n")[0].splitlines()[1:]]
+    assert [[name.strip(), step, samples] for name, step, samples in rows] == [
+        ["weight of text code ramp ends", "10", "80"],
+        ["warm-up ends", "17", "160"],
+        ["batch is full", "17", "160"],
+        ["gradient shrink ramp ends", "20", "200"],
+        ["learning rate is at its minimum", "207", "3,200"],
+        ["run ends", "207", "3,200"],
+    ]
+
+
+def test_an_open_data_size_shows_one_replica_and_says_so() -> None:
+    config = load_config(CONFIGS / "tiny.yaml", ["parallel.data=null"])
+    assert "parallel.data is open: this is one replica" in page(config)
+    whole = page(config, world_size=8)
+    assert "parallel.data is open" not in whole
+    assert whole == page(load_config(CONFIGS / "tiny.yaml"))
+
+
+def test_the_middle_of_a_long_pipeline_is_left_out() -> None:
+    overrides = ["model.num_layers=64", "parallel.pipeline=32"]
+    lines = page(load_config(CONFIGS / "tiny.yaml", overrides)).splitlines()
+    stages = [line.split()[0] for line in lines if line.endswith(("1", "3", "5", "7", "9")) and "(2)" in line]
+    assert stages == [*map(str, range(8)), *map(str, range(24, 32))]
+    assert "  ..." in lines

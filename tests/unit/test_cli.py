@@ -1,0 +1,70 @@
+"""The console command: what it lists, how it fails, and how fast ``plan`` is."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from glm130b import __version__
+from glm130b.cli import COMMANDS, main
+
+TINY = str(Path(__file__).parents[2] / "configs" / "tiny.yaml")
+
+
+def test_plan_prints_the_plan(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", TINY, "model.num_layers=8", "parallel.data=null", "--world-size", "4"]) == 0
+    out = capsys.readouterr().out
+    assert "8 layers" in out
+    assert "tensor 2 x pipeline 2 x data 1 = 4 processes" in out
+
+
+def test_a_mistake_is_a_message_and_status_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", TINY, "model.num_layer=4", "seed=-1"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.splitlines() == [
+        "glm130b: error: seed: -1 is too small; write 0 or more",
+        "glm130b: error: model.num_layer: unknown key; the nearest is model.num_layers",
+    ]
+
+
+def test_help_lists_what_users_may_call(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exited:
+        main(["--help"])
+    assert exited.value.code == 0
+    out = capsys.readouterr().out
+    for name, command in COMMANDS.items():
+        assert (f"{name} " in out and str(command.summary) in out) == (command.summary is not None)
+    assert "launcher-arguments" not in out
+
+
+@pytest.mark.parametrize("argv", [[], ["paln"], ["plan"], ["plan", TINY, "--world"]])
+def test_wrong_usage_is_status_2(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exited:
+        main(argv)
+    assert exited.value.code == 2
+    assert "usage: glm130b" in capsys.readouterr().err
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exited:
+        main(["--version"])
+    assert exited.value.code == 0
+    assert capsys.readouterr().out == f"glm130b {__version__}\n"
+
+
+def test_plan_and_help_start_fast_and_without_torch() -> None:
+    for words in (["plan", TINY], ["--help"]):
+        program = (
+            "import sys\nfrom glm130b.cli import main\n"
+            f"try: main({words!r})\nexcept SystemExit: pass\n"
+            "sys.exit(3 if {'torch', 'numpy', 'megatron', 'deepspeed'} & set(sys.modules) else 0)"
+        )
+        seconds = []
+        for _ in range(3):  # the fastest of three: the machine may be busy
+            start = time.perf_counter()
+            assert subprocess.run([sys.executable, "-c", program], check=False, capture_output=True).returncode == 0
+            seconds.append(time.perf_counter() - start)
+        assert min(seconds) < 1.0
