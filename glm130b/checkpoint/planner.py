@@ -1,7 +1,7 @@
 """``torch.distributed.checkpoint`` in terms of slices: which rectangles a rank writes and which it reads."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -52,7 +52,6 @@ class SliceLoadPlanner(DefaultLoadPlanner):
 
     def create_local_plan(self) -> LoadPlan:
         assert self.metadata is not None
-        check_slices(self._slices.values(), self.metadata)
         items: list[ReadItem] = []
         for piece in self._slices.values():
             items += create_read_items_for_chunk_list(
@@ -70,20 +69,28 @@ class SliceLoadPlanner(DefaultLoadPlanner):
         """Nothing to do: ``resolve_tensor`` hands out the destination itself."""
 
 
-def check_slices(slices: Sequence[Slice] | object, metadata: Metadata) -> None:
-    """Raise a UserError that names every tensor the checkpoint lacks or holds in another shape."""
-    problems = {}
-    for piece in slices:  # type: ignore[attr-defined]
-        stored = metadata.state_dict_metadata.get(piece.key)
+def check_slices(slices: Iterable[Slice], metadata: Metadata) -> None:
+    """Raise a UserError when the checkpoint lacks a tensor or holds it in another shape. Before any is read, so nothing is half-loaded."""
+    missing, misshapen = [], []
+    for key, shape in {piece.key: piece.whole_shape for piece in slices}.items():
+        stored = metadata.state_dict_metadata.get(key)
         if not isinstance(stored, TensorStorageMetadata):
-            problems[piece.key] = f"checkpoint: {piece.key} is missing; was it saved with another model or optimizer?"
-        elif tuple(stored.size) != piece.whole_shape:
-            problems[piece.key] = (
-                f"checkpoint: {piece.key} has shape {list(stored.size)}, the config asks for {list(piece.whole_shape)}; "
-                "use the model section that the checkpoint was saved with"
-            )
+            missing.append(key)
+        elif tuple(stored.size) != shape:
+            misshapen.append(f"{key} has shape {list(stored.size)} and the config asks for {list(shape)}")
+    problems = []
+    if missing:
+        problems.append(
+            f"checkpoint: {_first_of(missing)} missing; resume with the model and optimizer sections it was saved with"
+        )
+    if misshapen:
+        problems.append(f"checkpoint: {_first_of(misshapen)}; resume with the model section it was saved with")
     if problems:
-        raise UserError(list(problems.values()))
+        raise UserError(problems)
+
+
+def _first_of(names: Sequence[str]) -> str:
+    return names[0] + (f" (and {len(names) - 1} more tensors)" if len(names) > 1 else "")
 
 
 def _index(piece: Slice) -> MetadataIndex:

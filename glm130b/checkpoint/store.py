@@ -13,7 +13,7 @@ import torch.distributed.checkpoint as dcp
 
 from glm130b import __version__
 from glm130b.checkpoint.folder import CheckpointFolder
-from glm130b.checkpoint.planner import SliceLoadPlanner, SliceSavePlanner
+from glm130b.checkpoint.planner import SliceLoadPlanner, SliceSavePlanner, check_slices
 from glm130b.checkpoint.slices import optimizer_slices
 from glm130b.config.sections import RunConfig
 from glm130b.model.glm import GLM
@@ -48,7 +48,9 @@ class CheckpointStore:
     def restore(self, checkpoint: Path) -> Progress:
         """Load weights, optimizer state and counters, whatever layout they were saved from; where the run then stands."""
         slices = optimizer_slices(self._model, self._engine, self._topology)
-        dcp.load({}, storage_reader=dcp.FileSystemReader(checkpoint), planner=SliceLoadPlanner(slices))
+        reader = dcp.FileSystemReader(checkpoint)
+        check_slices(slices, reader.read_metadata())
+        dcp.load({}, storage_reader=reader, planner=SliceLoadPlanner(slices))
         description = json.loads((checkpoint / "run.json").read_text())
         self._engine.restore_counters(description["counters"])
         self._engine.publish_master_weights()

@@ -69,7 +69,7 @@ def connect(
         parallel.tensor, parallel.pipeline, create_gloo_process_groups=False, distributed_timeout_minutes=int(timeout.total_seconds() // 60)
     )
     groups = ProcessGroupCollection.use_mpu_process_groups()
-    return Topology(
+    topology = Topology(
         rank=rank,
         world_size=world_size,
         device=device,
@@ -80,6 +80,8 @@ def connect(
         embedding_group=groups.embd if parallel_state.is_rank_in_embedding_group(ignore_virtual=True) else None,
         groups=groups,
     )
+    seed_dropout(0, topology)  # Megatron-core's layers ask for the random streams when they are built
+    return topology
 
 
 def disconnect() -> None:

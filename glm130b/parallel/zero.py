@@ -4,7 +4,9 @@ Every key of DeepSpeed's configuration that matters is written out here. Megatro
 whole accumulation (``managed_gradient_accumulation: false``).
 """
 
+import io
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,13 +47,14 @@ class ZeroEngine:
     def __init__(self, config: RunConfig, model: nn.Module, topology: Topology) -> None:
         deepspeed.init_distributed(dist_backend="nccl" if topology.device.type == "cuda" else "gloo", verbose=False)
         optimizer = _optimizer(config.optimizer, model, topology.device)
-        self._engine, *_ = deepspeed.initialize(
-            model=model,
-            optimizer=optimizer,
-            config=_deepspeed_config(config),
-            mpu=_ModelParallelUnit(topology),
-            dist_init_required=False,
-        )
+        with redirect_stdout(io.StringIO()):  # its bf16 optimizer prints memory tables, whatever the log level
+            self._engine, *_ = deepspeed.initialize(
+                model=model,
+                optimizer=optimizer,
+                config=_deepspeed_config(config),
+                mpu=_ModelParallelUnit(topology),
+                dist_init_required=False,
+            )
         self._optimizer = self._engine.optimizer
         self._is_fp16 = config.precision.dtype == "fp16"
         # From stage 2 on gradients are reduced as they come, by hooks that only the engine's own forward re-arms.
