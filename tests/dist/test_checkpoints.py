@@ -1,0 +1,80 @@
+"""What a checkpoint promises: the same layout goes on bit for bit, any other to rounding."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from glm130b.checkpoint.folder import CheckpointFolder
+from glm130b.config.errors import UserError
+from tests.harness.pool import run_distributed
+from tests.harness.training import resume, save_then_continue
+from tests.numerics.test_against_reference import laid_out
+
+
+def comparable(numbers: list[dict[str, float]]) -> list[tuple[float, float]]:
+    return [(step["loss"], step["gradient_norm"]) for step in numbers]
+
+
+def timeless(numbers: list[dict[str, float]]) -> list[dict[str, float]]:
+    return [{k: v for k, v in step.items() if k not in ("seconds", "tokens_per_second")} for step in numbers]
+
+
+@pytest.mark.parametrize(
+    ("layout", "precision"),
+    [("TP1 PP1 DP1", "fp32"), ("TP2 PP2 DP2", "fp32"), ("TP2 PP2 DP2", "fp16"), ("TP2 PP2", "bf16"), ("DP2", "fp16")],
+)
+def test_the_same_layout_resumes_bit_for_bit(tmp_path: Path, layout: str, precision: str) -> None:
+    config, world_size = laid_out(
+        layout,
+        precision={"dtype": precision, "loss_scale": {"initial_power": 20, "hysteresis": 1, "window_steps": 3}},
+        model={"hidden_dropout": 0.1, "attention_dropout": 0.1},
+    )
+    undisturbed = run_distributed(save_then_continue, world_size, config, tmp_path, 5, 5)
+    resumed = run_distributed(resume, world_size, config, tmp_path, 5)
+    assert [timeless(rank) for rank in resumed] == [timeless(rank) for rank in undisturbed]
+
+
+@pytest.mark.parametrize(
+    ("layout", "parallel"),
+    [
+        ("TP1 PP1 DP1", {}),
+        ("TP1 PP1 DP1", {"pipeline": 4}),
+        ("DP2", {"tensor": 2}),
+        ("DP2", {"zero_stage": 2}),
+        ("TP2 PP2", {}),
+    ],
+)
+def test_any_layout_loads_what_another_saved(tmp_path: Path, layout: str, parallel: dict[str, Any]) -> None:
+    saved, world_size = laid_out("TP2 PP2 DP2")
+    undisturbed = run_distributed(save_then_continue, world_size, saved, tmp_path, 4, 6)[0]
+    other, processes = laid_out(layout, parallel=parallel)
+    processes = other.parallel.tensor * other.parallel.pipeline * (other.parallel.data or 1)
+    resumed = run_distributed(resume, processes, other, tmp_path, 6)[0]
+    for first, second in zip(comparable(undisturbed), comparable(resumed), strict=True):
+        assert second == pytest.approx(first, abs=1e-5)
+
+
+def test_another_model_is_refused_by_name_of_the_tensor(tmp_path: Path) -> None:
+    saved, _ = laid_out("TP1 PP1 DP1")
+    run_distributed(save_then_continue, 1, saved, tmp_path, 1, 0)
+    other, _ = laid_out("TP1 PP1 DP1", model={"ffn_hidden_size": 64})
+    with pytest.raises(UserError, match=r"decoder\.layers\.0\.mlp\.linear_fc\d\.\w+ has shape .* more tensors"):
+        run_distributed(resume, 1, other, tmp_path, 1)
+
+
+def test_a_save_cut_short_leaves_the_one_before(tmp_path: Path) -> None:
+    saved, _ = laid_out("TP1 PP1 DP1")
+    run_distributed(save_then_continue, 1, saved, tmp_path, 1, 0)
+    folder = CheckpointFolder(tmp_path)
+    before = folder.latest()
+    assert before is not None
+    (folder.begin(step=2) / "__0_0.distcp").write_bytes(b"half a shard")
+    assert folder.latest() == before
+    assert not (tmp_path / "step-00000002").exists()
+
+
+def test_a_latest_that_names_nothing_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "latest").write_text("step-00000007")
+    with pytest.raises(UserError, match=r"latest: names 'step-00000007', which is not a whole checkpoint"):
+        CheckpointFolder(tmp_path).latest()

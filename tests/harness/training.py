@@ -1,0 +1,154 @@
+"""The product's own parts put together on synthetic rows, to run inside the processes of a test."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from glm130b.checkpoint.folder import CheckpointFolder
+from glm130b.checkpoint.store import CheckpointStore
+from glm130b.config.sections import RunConfig
+from glm130b.data.batches import micro_batches
+from glm130b.launcher import Launch
+from glm130b.model.glm import GLM
+from glm130b.model.gradient_shrink import ShrinkFactors
+from glm130b.model.sharding import parameter_shards
+from glm130b.parallel.device import open_device
+from glm130b.parallel.pipeline import Pipeline
+from glm130b.parallel.topology import Topology, connect, disconnect
+from glm130b.parallel.zero import ZeroEngine
+from glm130b.pretrain import build_model
+from glm130b.training.objective_loss import forward_step
+from glm130b.training.progress import Progress
+from glm130b.training.schedules import Schedules
+from glm130b.training.stepper import Stepper
+from tests.harness.synthetic import SyntheticRows
+
+StepNumbers = dict[str, float]
+
+
+@dataclass
+class LiveRun:
+    """One process's share of a run."""
+
+    config: RunConfig
+    topology: Topology
+    model: GLM
+    engine: ZeroEngine
+    pipeline: Pipeline
+    stepper: Stepper
+
+    def take_steps(self, count: int, progress: Progress = Progress()) -> tuple[Progress, list[StepNumbers]]:  # noqa: B008
+        numbers = []
+        for _ in range(count):
+            progress, record = self.stepper.step(progress)
+            numbers.append({"applied": progress.step - progress.skipped_updates, **record.values})
+        return progress, numbers
+
+    def store(self, folder: Path) -> CheckpointStore:
+        return CheckpointStore(
+            self.config, CheckpointFolder(folder), model=self.model, engine=self.engine, topology=self.topology
+        )
+
+
+def live_run(config: RunConfig, launch: Launch) -> LiveRun:
+    """Join a job and build this process's share, as ``pretrain`` does."""
+    topology = connect(
+        config.parallel,
+        device=open_device(local_rank=0),
+        rank=launch.rank,
+        world_size=launch.world_size,
+        timeout=timedelta(minutes=2),
+    )
+    model = build_model(config, topology)
+    engine = ZeroEngine(config, model, topology)
+    pipeline = Pipeline(model, engine, topology, sequence_length=config.data.sequence_length)
+    rows: Any = SyntheticRows()
+    stepper = Stepper(
+        config, dataset=rows, pipeline=pipeline, engine=engine, schedules=Schedules(config), topology=topology
+    )
+    return LiveRun(config, topology, model, engine, pipeline, stepper)
+
+
+def train_steps(launch: Launch, config: RunConfig, count: int) -> list[StepNumbers]:
+    """The numbers of the first ``count`` steps, the same on every rank."""
+    run = live_run(config, launch)
+    _, numbers = run.take_steps(count)
+    disconnect()
+    return numbers
+
+
+def save_then_continue(
+    launch: Launch, config: RunConfig, folder: Path, before: int, after: int
+) -> list[StepNumbers]:
+    """Take ``before`` steps, save, and go on for ``after`` more: the undisturbed run."""
+    run = live_run(config, launch)
+    progress, _ = run.take_steps(before)
+    run.store(folder).save(progress)
+    _, numbers = run.take_steps(after, progress)
+    disconnect()
+    return numbers
+
+
+def resume(
+    launch: Launch, config: RunConfig, folder: Path, count: int
+) -> list[StepNumbers]:
+    """Load the newest checkpoint and go on: the restarted run."""
+    run = live_run(config, launch)
+    newest = CheckpointFolder(folder).latest()
+    assert newest is not None
+    _, numbers = run.take_steps(count, run.store(folder).restore(newest))
+    disconnect()
+    return numbers
+
+
+def first_gradients(
+    launch: Launch, config: RunConfig, shrink: ShrinkFactors
+) -> dict[str, list[tuple[int, int, Tensor]]]:
+    """Gradients of the first step on this process, as (dim, start in the whole tensor, values) pieces by name."""
+    run = live_run(config, launch)
+    batch, data = config.batch, run.topology.data
+    run.pipeline.train(
+        forward_step(run.topology.device, shrink),
+        micro_batches(
+            SyntheticRows(),  # type: ignore[arg-type]
+            first_sample=0,
+            batch_size=batch.global_size,
+            micro_size=batch.micro_size,
+            data_rank=data.rank,
+            data_size=data.size,
+        ),
+        num_micro_batches=batch.global_size // (batch.micro_size * data.size),
+        micro_size=batch.micro_size,
+    )
+    pieces = {
+        shard.name: [
+            (
+                shard.dim,
+                piece.whole_start,
+                run.engine.gradient_of(shard.parameter).narrow(shard.dim, piece.local_start, piece.length).clone(),
+            )
+            for piece in shard.pieces
+        ]
+        for shard in parameter_shards(run.model)
+    }
+    disconnect()
+    return pieces
+
+
+def initial_weights(launch: Launch, config: RunConfig) -> dict[str, Tensor]:
+    """Whole initial weights by name; one process only."""
+    topology = connect(
+        config.parallel,
+        device=open_device(local_rank=0),
+        rank=launch.rank,
+        world_size=launch.world_size,
+        timeout=timedelta(minutes=2),
+    )
+    weights = {
+        shard.name: shard.parameter.detach().clone() for shard in parameter_shards(build_model(config, topology))
+    }
+    disconnect()
+    return weights
