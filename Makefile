@@ -1,0 +1,66 @@
+# `make train` and `make test` set up everything they need. `make help` lists the rest.
+
+PYTHON ?= python3
+CONFIG ?= configs/glm-130b.yaml
+
+# The commands of .venv come first, whatever environment is active.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export PYTHONUNBUFFERED := 1
+
+SETUP := .venv/.complete
+DEMO := data/demo
+TEXTS := $(foreach name,english code chinese,$(DEMO)/text/$(name).jsonl)
+CORPORA := $(foreach name,english code chinese facts,$(DEMO)/corpora/$(name)/validation.idx)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup train test test-full check plan demo-data clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1 /p' Makefile | while read -r target text; do printf '  make %-10s %s\n' "$$target" "$$text"; done
+
+setup: $(SETUP) ## make .venv with every package at its pinned version; PYTHON=python3.11 chooses the interpreter
+
+train: demo-data ## train the tiny GLM on this machine, 8 processes, then let it fill blanks; again: continue it
+	deepspeed --num_accelerators 8 launch/pretrain.sh configs/tiny.yaml
+	glm130b generate runs/tiny --prompt "Return the [MASK] of the list." --prompt "Return a new string [gMASK]"
+
+test: check ## check, then every test but the long ones
+	pytest -m "not full and not gpu" --ignore tests/architecture
+
+test-full: $(SETUP) ## the tests that are too long for `make test`
+	pytest -m full || test $$? -eq 5 # 5: there are none
+
+check: $(SETUP) ## formatter, linter, types, import contract, budgets
+	ruff format --check .
+	ruff check .
+	mypy
+	lint-imports --no-logo
+	pytest --quiet tests/architecture
+
+plan: $(SETUP) ## show what CONFIG=configs/....yaml would run: grid, parameters, schedule
+	glm130b plan $(CONFIG)
+
+demo-data: $(CORPORA) ## make the demo's texts, tokenizer and corpora in data/demo
+
+clean: ## remove what these targets made, except runs/
+	rm -rf .venv $(DEMO) build glm130b.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(SETUP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' || { \
+	    echo "make: $(PYTHON) is not Python 3.10, 3.11 or 3.12; name one: make PYTHON=python3.11 ..." >&2; exit 1; }
+	test -x .venv/bin/pip || $(PYTHON) -m venv --clear .venv
+	.venv/bin/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+# The environment comes first, but a newer one does not make the data old: hence the bar.
+$(TEXTS) $(DEMO)/text/facts.jsonl &: $(wildcard tools/demo*.py tools/demo/*) | $(SETUP)
+	python tools/demo_corpus.py $(DEMO)/text
+
+$(DEMO)/tokenizer.model: $(TEXTS) | $(SETUP)
+	glm130b tokenizer --output $@ --pieces 4088 $^
+
+$(DEMO)/corpora/facts/validation.idx: FLAGS := --instructions
+$(DEMO)/corpora/%/validation.idx: $(DEMO)/text/%.jsonl $(DEMO)/tokenizer.model | $(SETUP)
+	glm130b prepare $(FLAGS) --tokenizer $(DEMO)/tokenizer.model --output $(@D) $<
