@@ -1,0 +1,85 @@
+"""One process's place in the job, and what the libraries read from its environment. The only reader of environment
+variables.
+
+A launcher starts one process for each GPU and says so:
+
+    deepspeed, torchrun    set RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT
+    srun                   sets SLURM_PROCID, SLURM_LOCALID and SLURM_NTASKS; launch/slurm.sbatch adds the master's address
+    plain python           sets nothing: a job of one process
+"""
+
+import os
+import socket
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from glm130b.config.errors import UserError
+
+_PLACES = (("RANK", "LOCAL_RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NTASKS"))
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+_NOISE = (
+    "(Transformer Engine and )?Apex (is|are) not installed",  # Megatron-core; both are optional
+    "full scope is deprecated",  # Megatron-core, about its own default
+    "`torch.distributed.all_gather_into_tensor` is deprecated",  # DeepSpeed calls it
+)
+"""Beginnings (regular expressions) of warnings that the libraries give on every run and that ask nothing of a user."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """This process's place in the job, as its launcher gave it."""
+
+    rank: int
+    """0 up to ``world_size - 1``, unique in the job."""
+    local_rank: int
+    """0 and up, unique on this machine; the GPU to use."""
+    world_size: int
+    """Processes in the job."""
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Launch":
+        """The place that a launcher's variables name, if they are all there; else the only place of a job of one."""
+        environment = os.environ if environment is None else environment
+        for names in _PLACES:
+            if all(name in environment for name in names):
+                return cls(*(int(environment[name]) for name in names))
+        return cls(rank=0, local_rank=0, world_size=1)
+
+
+def prepare_environment(launch: Launch) -> None:
+    """Set what torch, Megatron-core and DeepSpeed read from the environment when they are imported.
+
+    A value that the user has set stays. Raises ``UserError`` when nobody has said where the job's first process is.
+    """
+    environment = os.environ
+    if "MASTER_ADDR" not in environment:
+        if launch.world_size > 1:
+            raise UserError(
+                f"MASTER_ADDR: not set in a job of {launch.world_size} processes; start it with deepspeed, torchrun or "
+                "launch/slurm.sbatch, or set MASTER_ADDR and MASTER_PORT to the first machine's"
+            )
+        environment["MASTER_ADDR"], environment["MASTER_PORT"] = "127.0.0.1", str(_free_port())
+    place = (launch.rank, launch.local_rank, launch.world_size)
+    environment.update(zip(_PLACES[0], map(str, place), strict=True))  # the libraries do not know Slurm's names
+
+    # One kernel queue: a tensor-parallel collective starts before the computation it overlaps with (Megatron-core).
+    environment.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "1")
+    # One process for each GPU or CPU core; torch would give every process all cores.
+    environment.setdefault("OMP_NUM_THREADS", "1")
+    if environment["MASTER_ADDR"] in _LOOPBACK:
+        environment.setdefault("GLOO_SOCKET_IFNAME", "lo")  # gloo would look up the host's name, which may not resolve
+    for message in _NOISE:
+        warnings.filterwarnings("ignore", message=message)
+
+    import torch  # from here on torch reads the settings above
+
+    if not torch.cuda.is_available():
+        environment.setdefault("DS_ACCELERATOR", "cpu")  # unset, DeepSpeed warns that it found none
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])

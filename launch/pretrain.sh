@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+''':'
+# The main job. This file is valid shell and valid Python:
+#   deepspeed launch/pretrain.sh CONFIG [section.key=value ...]    Python runs it, once for each process
+#   bash launch/pretrain.sh CONFIG [section.key=value ...]         the shell starts deepspeed on it, with enough processes
+# To Python the shell's lines are a string, to the shell Python's lines are a here-document.
+set -euo pipefail
+here="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)"
+
+# The environment that `make setup` made, unless another one is active.
+if [ -z "${VIRTUAL_ENV:-}" ] && [ -x "$here/../.venv/bin/deepspeed" ]; then
+    PATH="$here/../.venv/bin:$PATH"
+fi
+if ! command -v deepspeed >/dev/null; then
+    echo "glm130b: error: deepspeed is not on PATH; run make setup, or activate the environment that has it" >&2
+    exit 2
+fi
+case "${1:-}" in
+"" | -h | --help) exec python3 "$here/pretrain.sh" "$@" ;;
+esac
+
+. "$here/env.sh"
+# "--num_accelerators 8" on a machine without a GPU, where deepspeed sees one slot; nothing where it can count GPUs.
+arguments="$(glm130b launcher-arguments "$@")"
+# shellcheck disable=SC2086 # the arguments are words
+exec deepspeed --log_level warning $arguments "$here/pretrain.sh" "$@"
+: <<'# end of the Python part'
+'''
+
+from glm130b.launcher import main
+
+if __name__ == "__main__":
+    main()
+# end of the Python part

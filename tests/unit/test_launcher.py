@@ -1,0 +1,170 @@
+"""Where a process finds its place, what it checks before it starts, and how it tells a user's mistake."""
+
+import os
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from glm130b import launcher
+from glm130b.config.errors import UserError
+from glm130b.environment import Launch, prepare_environment
+from glm130b.launcher import checked_config, main
+
+TORCHRUN = {"RANK": "5", "LOCAL_RANK": "1", "WORLD_SIZE": "8"}
+SLURM = {"SLURM_PROCID": "9", "SLURM_LOCALID": "3", "SLURM_NTASKS": "16"}
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+    """An environment without a launcher, and no warning filter left behind."""
+    fake: dict[str, str] = {}
+    monkeypatch.setattr(os, "environ", fake)
+    with warnings.catch_warnings():
+        yield fake
+
+
+@pytest.fixture
+def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds that would have been slept."""
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    return slept
+
+
+@pytest.mark.parametrize(
+    ("variables", "place"),
+    [
+        ({}, Launch(rank=0, local_rank=0, world_size=1)),
+        (TORCHRUN, Launch(rank=5, local_rank=1, world_size=8)),
+        (SLURM, Launch(rank=9, local_rank=3, world_size=16)),
+        ({**SLURM, **TORCHRUN}, Launch(rank=5, local_rank=1, world_size=8)),
+        ({**SLURM, "RANK": "5"}, Launch(rank=9, local_rank=3, world_size=16)),
+    ],
+)
+def test_place_is_read_from_the_launchers_variables(variables: dict[str, str], place: Launch) -> None:
+    assert Launch.from_environment(variables) == place
+
+
+def test_a_lone_process_gets_a_place_and_an_address(environment: dict[str, str]) -> None:
+    prepare_environment(Launch(rank=0, local_rank=0, world_size=1))
+    assert (environment["RANK"], environment["LOCAL_RANK"], environment["WORLD_SIZE"]) == ("0", "0", "1")
+    assert environment["MASTER_ADDR"] == "127.0.0.1"
+    assert 1024 <= int(environment["MASTER_PORT"]) <= 65535
+    assert environment["GLOO_SOCKET_IFNAME"] == "lo"
+    assert environment["OMP_NUM_THREADS"] == "1"
+
+
+def test_slurms_place_is_passed_on_under_the_names_that_libraries_read(environment: dict[str, str]) -> None:
+    environment.update(SLURM, MASTER_ADDR="node-001", MASTER_PORT="23456")
+    prepare_environment(Launch.from_environment(environment))
+    assert (environment["RANK"], environment["LOCAL_RANK"], environment["WORLD_SIZE"]) == ("9", "3", "16")
+    assert (environment["MASTER_ADDR"], environment["MASTER_PORT"]) == ("node-001", "23456")
+    assert "GLOO_SOCKET_IFNAME" not in environment
+
+
+def test_what_the_user_has_set_stays(environment: dict[str, str]) -> None:
+    chosen = {
+        "OMP_NUM_THREADS": "4",
+        "GLOO_SOCKET_IFNAME": "eth0",
+        "CUDA_DEVICE_MAX_CONNECTIONS": "8",
+        "DS_ACCELERATOR": "cuda",
+    }
+    environment.update(TORCHRUN, MASTER_ADDR="localhost", MASTER_PORT="1234", **chosen)
+    prepare_environment(Launch.from_environment(environment))
+    assert environment.items() >= {**TORCHRUN, "MASTER_ADDR": "localhost", "MASTER_PORT": "1234", **chosen}.items()
+
+
+def test_a_job_of_many_needs_an_address(environment: dict[str, str]) -> None:
+    with pytest.raises(UserError, match="MASTER_ADDR: not set in a job of 16 processes"):
+        prepare_environment(Launch(rank=9, local_rank=3, world_size=16))
+
+
+def test_grid_and_file_problems_come_together(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as caught:
+        checked_config(str(root / "configs" / "tiny.yaml"), [], world_size=3)
+    keys = [problem.partition(":")[0] for problem in caught.value.problems]
+    assert keys[0] == "parallel"
+    assert keys[1:] == [
+        "data.tokenizer",
+        "data.text.english.path",
+        "data.text.code.path",
+        "data.text.chinese.path",
+        "data.instructions.facts.path",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("place", "nap", "origin"),
+    [
+        (Launch(rank=0, local_rank=0, world_size=16), [], ""),
+        (Launch(rank=8, local_rank=0, world_size=16), [8], " on rank 8 ("),
+        (Launch(rank=3, local_rank=3, world_size=16), [11], " on rank 3 ("),
+    ],
+)
+def test_rank_0_tells_a_mistake_at_once_and_others_only_when_nobody_has_ended_them(
+    place: Launch,
+    nap: list[float],
+    origin: str,
+    environment: dict[str, str],
+    naps: list[float],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    environment.update(RANK=str(place.rank), LOCAL_RANK=str(place.local_rank), WORLD_SIZE=str(place.world_size))
+    with pytest.raises(SystemExit) as caught:
+        main(["--local_rank=0", "nowhere.yaml"])
+    assert caught.value.code == 2
+    assert naps == nap
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"glm130b: error{origin}")
+    assert "nowhere.yaml: no such file" in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+@pytest.mark.parametrize(("argv", "status"), [(["--help"], 0), (["a.yaml", "-h"], 0), (["--local_rank=1"], 2)])
+def test_usage_is_printed_by_one_rank(
+    argv: list[str], status: int, rank: str, environment: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    environment.update(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE="2")
+    with pytest.raises(SystemExit) as caught:
+        main(argv)
+    out, err = capsys.readouterr()
+    assert caught.value.code == status
+    assert (launcher.USAGE in (err if status else out)) == (rank == "0")
+    assert (out + err == "") == (rank == "1")
+
+
+def test_the_run_gets_config_and_place_and_its_late_mistake_is_told_alike(
+    environment: dict[str, str], naps: list[float], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = []
+
+    class FakePretrain:
+        @staticmethod
+        def pretrain(*arguments: object) -> None:
+            given.append(arguments)
+            raise UserError("data.text.english.path: train.bin is damaged; prepare it again")
+
+    monkeypatch.setattr(launcher, "checked_config", lambda path, overrides, world_size: (path, overrides, world_size))
+    monkeypatch.setitem(sys.modules, "glm130b.pretrain", FakePretrain)
+    with pytest.raises(SystemExit) as caught:
+        main(["--local_rank=0", "a.yaml", "seed=1"])
+    assert given == [(("a.yaml", ["seed=1"], 1), Launch(rank=0, local_rank=0, world_size=1))]
+    assert caught.value.code == 2
+    assert naps == []
+    assert capsys.readouterr().err == "glm130b: error: data.text.english.path: train.bin is damaged; prepare it again\n"
+
+
+def test_an_unexpected_error_keeps_its_trace(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(launcher, "checked_config", fail)
+    with pytest.raises(ZeroDivisionError):
+        main(["a.yaml"])
