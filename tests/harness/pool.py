@@ -1,7 +1,8 @@
 """Runs a function on several gloo processes of this machine, each in the place that a launcher would give it.
 
-The processes are forks of a server that has imported torch, Megatron-core and DeepSpeed: a test pays some 0.1 s for each, where a
-fresh interpreter takes seconds. They are new for every call, so no test sees another's process groups or random state.
+The processes are forks of a server that has imported torch, Megatron-core and DeepSpeed: the server costs a session
+four seconds, a process 0.02 s, where a fresh interpreter takes four. They are new for every call, so no test sees
+another's process groups or random state.
 """
 
 import faulthandler
@@ -19,7 +20,7 @@ from typing import Any
 import torch
 from torch.distributed import TCPStore
 
-from glm130b.launcher import Launch, prepare_environment
+from glm130b.environment import Launch, prepare_environment
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["tests.harness.preload"])
@@ -28,11 +29,13 @@ _CONTEXT.set_forkserver_preload(["tests.harness.preload"])
 def run_distributed(function: Callable[..., Any], world_size: int, *args: Any, timeout: float = 60.0) -> list[Any]:
     """``function(launch, *args)`` on ``world_size`` processes at once; what it returned, by rank.
 
-    The function stands at the top of a module; arguments and results are pickled. It finds the environment of a launched process,
-    so ``torch.distributed.init_process_group`` and ``glm130b.parallel.topology.connect`` work as they are.
+    The function stands at the top of a module; arguments and results are pickled. It finds the environment of a
+    launched process, so ``torch.distributed.init_process_group`` and ``glm130b.parallel.topology.connect`` work
+    as they are.
 
-    Raises what the first failing rank raised, with that rank's traceback as its cause, and ``TimeoutError`` when a rank has not
-    answered after ``timeout`` seconds (the stacks of the hanging ranks are on stderr). No process outlives the call.
+    Raises what the first failing rank raised, with that rank's traceback as its cause, and ``TimeoutError`` when a rank
+    has not answered after ``timeout`` seconds (the stacks of the hanging ranks are on stderr). No process outlives the
+    call.
     """
     # The parent keeps the store, as torchrun does: the system chooses a free port and nobody can take it in between.
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=timeout))

@@ -1,9 +1,9 @@
-"""Imported once by the pool's fork server, in the environment of a job without GPUs: every process of a test starts from here."""
+"""Imported once by the pool's fork server, in the environment of a job without GPUs: each test process starts here."""
 
 # ruff: noqa: E402
 import os
 
-from glm130b.launcher import Launch, prepare_environment
+from glm130b.environment import Launch, prepare_environment
 
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the pool is gloo on the CPU on every machine
 prepare_environment(Launch(rank=0, local_rank=0, world_size=1))

@@ -1,4 +1,5 @@
-"""A small run and its rows, made without files: every objective's shape of segments, a learnable rule, fixed by the sample index."""
+"""A small run and its rows, made without files: every objective's shape of segments, a learnable rule, fixed by the
+sample index."""
 
 from typing import Any
 

@@ -11,7 +11,7 @@ from glm130b.checkpoint.folder import CheckpointFolder
 from glm130b.checkpoint.store import CheckpointStore
 from glm130b.config.sections import RunConfig
 from glm130b.data.batches import micro_batches
-from glm130b.launcher import Launch
+from glm130b.environment import Launch
 from glm130b.model.glm import GLM
 from glm130b.model.gradient_shrink import ShrinkFactors
 from glm130b.model.sharding import parameter_shards
@@ -80,9 +80,7 @@ def train_steps(launch: Launch, config: RunConfig, count: int) -> list[StepNumbe
     return numbers
 
 
-def save_then_continue(
-    launch: Launch, config: RunConfig, folder: Path, before: int, after: int
-) -> list[StepNumbers]:
+def save_then_continue(launch: Launch, config: RunConfig, folder: Path, before: int, after: int) -> list[StepNumbers]:
     """Take ``before`` steps, save, and go on for ``after`` more: the undisturbed run."""
     run = live_run(config, launch)
     progress, _ = run.take_steps(before)
@@ -92,9 +90,7 @@ def save_then_continue(
     return numbers
 
 
-def resume(
-    launch: Launch, config: RunConfig, folder: Path, count: int
-) -> list[StepNumbers]:
+def resume(launch: Launch, config: RunConfig, folder: Path, count: int) -> list[StepNumbers]:
     """Load the newest checkpoint and go on: the restarted run."""
     run = live_run(config, launch)
     newest = CheckpointFolder(folder).latest()

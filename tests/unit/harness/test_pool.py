@@ -1,4 +1,4 @@
-"""The pool that every test of several processes stands on: results by rank, failures with their trace, no hang, no leftovers."""
+"""The pool under every test of several processes: results by rank, failures with their trace, no hang."""
 
 import os
 import time
@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 
 from glm130b.config.errors import UserError
-from glm130b.launcher import Launch
+from glm130b.environment import Launch
 from tests.harness.pool import run_distributed
 
 
