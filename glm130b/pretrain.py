@@ -11,7 +11,7 @@ from glm130b.checkpoint.store import CheckpointStore
 from glm130b.config.load import dump_config
 from glm130b.config.sections import RunConfig
 from glm130b.data.dataset import GLMDataset
-from glm130b.launcher import Launch
+from glm130b.environment import Launch
 from glm130b.model.glm import GLM
 from glm130b.model.initialization import initialize_
 from glm130b.model.transformer_config import transformer_config
@@ -21,7 +21,7 @@ from glm130b.parallel.tied_embedding import mark_tied_copy
 from glm130b.parallel.topology import Topology, connect, disconnect
 from glm130b.parallel.zero import ZeroEngine
 from glm130b.training.evaluation import Evaluation
-from glm130b.training.hooks import RecordSteps
+from glm130b.training.hooks import Hook, RecordSteps
 from glm130b.training.loop import train
 from glm130b.training.metrics import Recorder, Sink
 from glm130b.training.progress import Progress
@@ -54,7 +54,7 @@ def pretrain(config: RunConfig, launch: Launch) -> None:
     stepper = Stepper(
         config, dataset=train_data, pipeline=pipeline, engine=engine, schedules=Schedules(config), topology=topology
     )
-    hooks = [
+    hooks: list[Hook] = [
         RecordSteps(recorder),
         Evaluation(config, dataset=held_out_data, pipeline=pipeline, topology=topology, recorder=recorder),
         SaveCheckpoints(store, every_steps=config.checkpoint.every_steps),

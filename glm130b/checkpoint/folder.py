@@ -1,9 +1,9 @@
 """The files of a run's checkpoints: written beside, renamed when whole, ``latest`` moved last.
 
-    runs/tiny/checkpoints/
-        latest                  text: the name of the newest whole checkpoint
-        step-00000100/          run.json and the shards of torch.distributed.checkpoint
-        .step-00000150.writing  a save that a kill cut short; the next save of that step clears it
+runs/tiny/checkpoints/
+    latest                  text: the name of the newest whole checkpoint
+    step-00000100/          run.json and the shards of torch.distributed.checkpoint
+    .step-00000150.writing  a save that a kill cut short; the next save of that step clears it
 """
 
 import os
@@ -20,34 +20,37 @@ class CheckpointFolder:
         self._path = path
 
     def latest(self) -> Path | None:
-        """The newest whole checkpoint, or None when the run has none. Raises UserError when ``latest`` names one that is not there."""
+        """The newest whole checkpoint, or None when the run has none.
+
+        Raises UserError when ``latest`` names one that is not there.
+        """
         pointer = self._path / "latest"
         if not pointer.exists():
             return None
         checkpoint = self._path / pointer.read_text().strip()
         if not (checkpoint / ".metadata").exists():
             raise UserError(
-                f"{pointer}: names {checkpoint.name!r}, which is not a whole checkpoint; write the name of another step-* folder into it, "
-                "or remove the file to start anew"
+                f"{pointer}: names {checkpoint.name!r}, which is not a whole checkpoint; write the name of another "
+                "step-* folder into it, or remove the file to start anew"
             )
         return checkpoint
 
     def begin(self, step: int) -> Path:
         """An empty folder to write the checkpoint of ``step`` into."""
-        writing = self._writing(step)
+        writing = self.writing(step)
         shutil.rmtree(writing, ignore_errors=True)
         writing.mkdir(parents=True)
         return writing
 
     def writing(self, step: int) -> Path:
         """The folder that ``begin`` made, as every rank sees it."""
-        return self._writing(step)
+        return self._path / f".step-{step:08d}.writing"
 
     def commit(self, step: int) -> Path:
         """Give the written checkpoint its name and point ``latest`` at it."""
         whole = self._path / f"step-{step:08d}"
         shutil.rmtree(whole, ignore_errors=True)
-        self._writing(step).rename(whole)
+        self.writing(step).rename(whole)
         _sync(self._path)
         beside = self._path / ".latest.writing"
         with beside.open("w") as file:
@@ -57,9 +60,6 @@ class CheckpointFolder:
         beside.replace(self._path / "latest")
         _sync(self._path)
         return whole
-
-    def _writing(self, step: int) -> Path:
-        return self._path / f".step-{step:08d}.writing"
 
 
 def _sync(folder: Path) -> None:

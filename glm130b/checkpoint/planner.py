@@ -28,7 +28,8 @@ from glm130b.config.errors import UserError
 
 
 class SliceSavePlanner(DefaultSavePlanner):
-    """Writes the slices that this rank owns. The default planner merges all ranks' plans and checks that they tile every tensor."""
+    """Writes the slices that this rank owns. The default planner merges all ranks' plans and checks that they tile
+    every tensor."""
 
     def __init__(self, slices: Sequence[Slice]) -> None:
         super().__init__(flatten_state_dict=False, flatten_sharded_tensors=False)
@@ -44,7 +45,8 @@ class SliceSavePlanner(DefaultSavePlanner):
 
 
 class SliceLoadPlanner(DefaultLoadPlanner):
-    """Reads every slice this rank holds, from whatever rectangles the checkpoint was written in, straight into place."""
+    """Reads every slice this rank holds, from whatever rectangles the checkpoint was written in, straight into
+    place."""
 
     def __init__(self, slices: Sequence[Slice]) -> None:
         super().__init__(flatten_state_dict=False, flatten_sharded_tensors=False)
@@ -54,9 +56,9 @@ class SliceLoadPlanner(DefaultLoadPlanner):
         assert self.metadata is not None
         items: list[ReadItem] = []
         for piece in self._slices.values():
-            items += create_read_items_for_chunk_list(
-                piece.key, self.metadata.state_dict_metadata[piece.key], [_chunk(piece)]
-            )
+            stored = self.metadata.state_dict_metadata[piece.key]
+            assert isinstance(stored, TensorStorageMetadata)  # check_slices has looked
+            items += create_read_items_for_chunk_list(piece.key, stored, [_chunk(piece)])
         return LoadPlan(items)
 
     def resolve_tensor(self, read_item: ReadItem) -> Tensor:
@@ -70,7 +72,8 @@ class SliceLoadPlanner(DefaultLoadPlanner):
 
 
 def check_slices(slices: Iterable[Slice], metadata: Metadata) -> None:
-    """Raise a UserError when the checkpoint lacks a tensor or holds it in another shape. Before any is read, so nothing is half-loaded."""
+    """Raise a UserError when the checkpoint lacks a tensor or holds it in another shape. Before any is read, so
+    nothing is half-loaded."""
     missing, misshapen = [], []
     for key, shape in {piece.key: piece.whole_shape for piece in slices}.items():
         stored = metadata.state_dict_metadata.get(key)

@@ -1,7 +1,8 @@
 """ZeRO's flat fragments as rectangles of whole tensors: what makes a checkpoint independent of the layout.
 
-A data-parallel rank owns a run of consecutive elements of a tensor-parallel shard. Seen in the whole tensor that is at most three
-rectangles (the end of a row, full rows, the beginning of a row), each cut once more where the shard has two pieces.
+A data-parallel rank owns a run of consecutive elements of a tensor-parallel shard. Seen in the whole tensor that is at
+most three rectangles (the end of a row, full rows, the beginning of a row), each cut once more where the shard has two
+pieces.
 """
 
 from collections.abc import Iterable, Iterator
@@ -44,7 +45,9 @@ def optimizer_slices(model: GLM, engine: ZeroEngine, topology: Topology) -> list
     return slices
 
 
-def _whole_rectangles(shard: ParameterShard, fragment: Fragment, flat: Tensor) -> Iterator[tuple[tuple[int, ...], Tensor]]:
+def _whole_rectangles(
+    shard: ParameterShard, fragment: Fragment, flat: Tensor
+) -> Iterator[tuple[tuple[int, ...], Tensor]]:
     """(offset in the whole tensor, view) of each rectangle of one flat fragment."""
     for local_offset, view in rectangles(fragment.start, flat, tuple(shard.parameter.shape)):
         for piece in shard.pieces:

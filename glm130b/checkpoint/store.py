@@ -1,17 +1,15 @@
-"""Save and restore a run: fp32 master weights and optimizer moments by name and whole shape, counters, and the resolved config."""
+"""Save and restore a run: fp32 master weights and optimizer moments by name and whole shape, counters, and the
+resolved config."""
 
 import json
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import deepspeed
-import megatron.core
-import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 
-from glm130b import __version__
 from glm130b.checkpoint.folder import CheckpointFolder
 from glm130b.checkpoint.planner import SliceLoadPlanner, SliceSavePlanner, check_slices
 from glm130b.checkpoint.slices import optimizer_slices
@@ -25,7 +23,9 @@ from glm130b.training.progress import Progress
 class CheckpointStore:
     """Knows the live run and its folder. Every method is collective over the job."""
 
-    def __init__(self, config: RunConfig, folder: CheckpointFolder, *, model: GLM, engine: ZeroEngine, topology: Topology) -> None:
+    def __init__(
+        self, config: RunConfig, folder: CheckpointFolder, *, model: GLM, engine: ZeroEngine, topology: Topology
+    ) -> None:
         self._config = config
         self._folder = folder
         self._model = model
@@ -46,7 +46,8 @@ class CheckpointStore:
         dist.barrier()
 
     def restore(self, checkpoint: Path) -> Progress:
-        """Load weights, optimizer state and counters, whatever layout they were saved from; where the run then stands."""
+        """Load weights, optimizer state and counters, whatever layout they were saved from; where the run then
+        stands."""
         slices = optimizer_slices(self._model, self._engine, self._topology)
         reader = dcp.FileSystemReader(checkpoint)
         check_slices(slices, reader.read_metadata())
@@ -61,10 +62,5 @@ class CheckpointStore:
             "progress": asdict(progress),
             "counters": self._engine.counters(),
             "config": json.loads(self._config.model_dump_json()),
-            "versions": {
-                "glm130b": __version__,
-                "torch": torch.__version__,
-                "megatron_core": megatron.core.__version__,
-                "deepspeed": deepspeed.__version__,
-            },
+            "versions": {package: version(package) for package in ("glm130b", "torch", "megatron-core", "deepspeed")},
         }

@@ -10,8 +10,8 @@ from glm130b.config.section import Section
 class Ramp(Section):
     """Linear from ``start`` to ``end`` over ``over_samples``, beginning ``from_samples`` into the run.
 
-    A plain number in YAML is a constant. ``at`` and ``integral`` are pure functions of the samples consumed, so a restart in
-    the middle of a ramp needs no state.
+    A plain number in YAML is a constant. ``at`` and ``integral`` are pure functions of the samples consumed, so a
+    restart in the middle of a ramp needs no state.
 
     >>> ramp = Ramp(start=0.1, end=1.0, from_samples=100, over_samples=90)
     >>> ramp.at(0), ramp.at(145), ramp.at(10**9)

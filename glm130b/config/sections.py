@@ -13,7 +13,8 @@ from glm130b.config.section import Section
 
 
 class GradientShrink(Section):
-    """Embedding gradient shrink (GLM-130B paper, section 3.2): the forward pass is untouched, the gradient is multiplied."""
+    """Embedding gradient shrink (GLM-130B paper, section 3.2): the forward pass is untouched, the gradient is
+    multiplied."""
 
     alpha: Ramp
     """Factor on the embedding gradient; 1.0 turns the shrink off. The original ended at 0.1."""
@@ -100,7 +101,8 @@ class ObjectiveConfig(Section):
 
 
 class BatchRamp(Section):
-    """Batch-size warm-up: ``start``, then ``increment`` more at equal distances over the first ``over_samples`` samples."""
+    """Batch-size warm-up: ``start``, then ``increment`` more at equal distances over the first ``over_samples``
+    samples."""
 
     start: int = Field(ge=1)
     increment: int = Field(ge=1)
@@ -172,7 +174,8 @@ class ParallelConfig(Section):
     zero_stage: Literal[1, 2] = 1
     """1 shards the optimizer; 2 also shards gradients and needs ``pipeline: 1``."""
     embedding_and_head_count_as_layers: bool = False
-    """Give the first and last stage one layer less each, as GLM-130B did: 70 layers over 8 stages are 8,9,9,9,9,9,9,8."""
+    """Give the first and last stage one layer less each, as GLM-130B did: 70 layers over 8 stages are
+    8,9,9,9,9,9,9,8."""
     recompute: Literal["none", "full"] = "none"
     """Activation recomputation; ``full`` keeps only each layer's input."""
     reduce_bucket_elements: int = Field(default=500_000_000, ge=1)

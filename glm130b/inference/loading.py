@@ -31,7 +31,8 @@ class TrainedModel:
 
 
 def load_run(run: Path) -> TrainedModel:
-    """The newest checkpoint of a run folder such as ``runs/tiny``, whatever layout it was saved from. Raises UserError."""
+    """The newest checkpoint of a run folder such as ``runs/tiny``, whatever layout it was saved from. Raises
+    UserError."""
     checkpoint = CheckpointFolder(run / "checkpoints").latest()
     if checkpoint is None:
         raise UserError(f"{run}: has no checkpoint; give the folder of a run that has trained, such as runs/tiny")
@@ -57,7 +58,9 @@ def _saved_config(checkpoint: Path) -> RunConfig:
 def _whole_model(model: ModelConfig, precision: PrecisionConfig, device: torch.device) -> GLM:
     single = ParallelConfig(tensor=1, pipeline=1, data=1)
     topology = _lone_topology(single, device)
-    whole = GLM(model, transformer_config(model, single, precision), groups=topology.groups, first_stage=True, last_stage=True)
+    whole = GLM(
+        model, transformer_config(model, single, precision), groups=topology.groups, first_stage=True, last_stage=True
+    )
     return whole.to(device=device, dtype=whole.config.params_dtype)
 
 

@@ -1,7 +1,7 @@
 """GLM's attention: the context sees itself fully, targets see the context and what was written before.
 
-That is two stock attention calls per segment instead of a mask: full attention over the context, and bottom-right-causal
-attention of the targets over everything in the segment. No s x s mask exists anywhere.
+That is two stock attention calls per segment instead of a mask: full attention over the context, and
+bottom-right-causal attention of the targets over everything in the segment. No s x s mask exists anywhere.
 """
 
 from collections.abc import Sequence
@@ -21,8 +21,8 @@ from torch.nn.attention.bias import causal_lower_right
 class PackedSegments:
     """Who attends to whom in a micro-batch: ``rows[b]`` lists (start, context_length, target_length) in tokens.
 
-    Tokens outside every segment are padding. Megatron-core hands this object through its ``packed_seq_params`` slot, the
-    one that survives activation recomputation; the last two fields are what its attention reads there.
+    Tokens outside every segment are padding. Megatron-core hands this object through its ``packed_seq_params`` slot,
+    the one that survives activation recomputation; the last two fields are what its attention reads there.
     """
 
     rows: Sequence[Sequence[tuple[int, int, int]]]
@@ -53,7 +53,7 @@ class PrefixAttention(nn.Module):
         # Each tensor-parallel rank holds other heads, so each must draw other dropout masks.
         with get_cuda_rng_tracker().fork() if dropout else nullcontext():
             mixed_BSH = [
-                _attend_row(*(x[:, b] for x in (query_SBND, key_SBND, value_SBND)), segments, self.scale, dropout)
+                _attend_row(query_SBND[:, b], key_SBND[:, b], value_SBND[:, b], segments, self.scale, dropout)
                 for b, segments in enumerate(packed_seq_params.rows)
             ]
         return torch.stack(mixed_BSH, dim=1)
@@ -86,7 +86,8 @@ def _attend_row(
                     query[:, :, split:end],
                     key[:, :, start:end],
                     value[:, :, start:end],
-                    # `is_causal=True` would align the triangle top-left, which is wrong, silently, when there is a context.
+                    # `is_causal=True` would align the triangle top-left, which is wrong, silently, when there is a
+                    # context.
                     attn_mask=causal_lower_right(target, context + target),
                     scale=scale,
                     dropout_p=dropout,

@@ -2,8 +2,8 @@
 
     h = LN1(x);  y = a h + Attention(h);  g = LN2(y);  out = a g + FFN(g);  a = sqrt(2 N)
 
-The residual is the LayerNorm's own output (GLM-130B paper, section 2.1; DeepNorm, Wang et al. 2022), so what a layer hands on is
-not normalised: the next layer's LN1, or the final LayerNorm, does that.
+The residual is the LayerNorm's own output (GLM-130B paper, section 2.1; DeepNorm, Wang et al. 2022), so what a layer
+hands on is not normalised: the next layer's LN1, or the final LayerNorm, does that.
 """
 
 from typing import Any
@@ -70,7 +70,9 @@ def deepnorm_layer_spec() -> ModuleSpec:
             linear_qkv=ColumnParallelLinear, core_attention=PrefixAttention, linear_proj=RowParallelLinear
         ),
     )
-    ffn = ModuleSpec(module=MLP, submodules=MLPSubmodules(linear_fc1=ColumnParallelLinear, linear_fc2=RowParallelLinear))
+    ffn = ModuleSpec(
+        module=MLP, submodules=MLPSubmodules(linear_fc1=ColumnParallelLinear, linear_fc2=RowParallelLinear)
+    )
     return ModuleSpec(
         module=DeepNormLayer,
         submodules=TransformerLayerSubmodules(

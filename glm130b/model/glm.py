@@ -8,7 +8,7 @@ from megatron.core.transformer.enums import ModelType
 from megatron.core.transformer.module import MegatronModule
 from megatron.core.transformer.transformer_block import TransformerBlock
 from megatron.core.transformer.transformer_config import TransformerConfig
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import dropout
 
 from glm130b.config.sections import ModelConfig
@@ -22,7 +22,8 @@ class GLM(MegatronModule):
     """The part of a GLM that one pipeline stage holds; with one stage, all of it.
 
     Sizes come from ``model``, the cutting and the number formats from ``transformer`` (see ``transformer_config``), the
-    process groups from ``groups``. Weights are undefined until ``initialization.initialize_`` or a checkpoint fills them.
+    process groups from ``groups``. Weights are undefined until ``initialization.initialize_`` or a checkpoint fills
+    them.
     """
 
     model_type = ModelType.encoder_or_decoder
@@ -68,7 +69,7 @@ class GLM(MegatronModule):
             )
 
     @property
-    def tied_weight(self) -> Tensor | None:
+    def tied_weight(self) -> nn.Parameter | None:
         """This stage's copy of the embedding [V / tensor, H]; None on a middle stage."""
         if self.first_stage:
             return self.embedding.weight
@@ -86,14 +87,16 @@ class GLM(MegatronModule):
         targets_BS: Tensor | None = None,
         shrink: ShrinkFactors = ShrinkFactors(),  # noqa: B008 - frozen, so one shared default is safe
     ) -> Tensor:
-        """Hidden states [S, B, H] for the next stage; on the last stage token losses [B, S] in fp32, or, without targets,
-        logits [B, S, V / tensor]."""
+        """Hidden states [S, B, H] for the next stage; on the last stage token losses [B, S] in fp32, or, without
+        targets, logits [B, S, V / tensor]."""
         hidden_SBH = self._embed(tokens_BS, shrink) if self.first_stage else None
         angles = rotary_angles(positions_BS, head_dim=self.config.kv_channels, base=self.model.rotary_base)
         hidden_SBH = self.decoder(hidden_SBH, attention_mask=None, rotary_pos_emb=angles, packed_seq_params=segments)
         if not self.last_stage:
             return hidden_SBH
-        logits_SBV, _ = self.output_layer(hidden_SBH, weight=shrink_gradient(self.tied_weight, shrink.logit_side))
+        assert self.tied_weight is not None
+        weight = shrink_gradient(self.tied_weight, shrink.logit_side)
+        logits_SBV, _ = self.output_layer(hidden_SBH, weight=weight)
         if targets_BS is None:
             return logits_SBV.transpose(0, 1).contiguous()
         return vocab_parallel_cross_entropy(logits_SBV.float(), targets_BS.t().contiguous()).t()

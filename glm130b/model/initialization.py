@@ -1,8 +1,8 @@
 """Initial weights: a pure function of (config, seed, parameter name), the same in every layout.
 
-Xavier normal with the fans of the whole matrix; gain 1 for the embedding, query and key, gain (2 N) ** -0.5 for value, attention output and both
-FFN matrices; biases 0, LayerNorm weights 1 (GLM-130B paper, section 2.1; DeepNorm, Wang et al. 2022, table 2). Query, key and value are three matrices, and
-so are the two halves of the gated FFN.
+Xavier normal with the fans of the whole matrix; gain 1 for the embedding, query and key, gain (2 N) ** -0.5 for value,
+attention output and both FFN matrices; biases 0, LayerNorm weights 1 (GLM-130B paper, section 2.1; DeepNorm, Wang et
+al. 2022, table 2). Query, key and value are three matrices, and so are the two halves of the gated FFN.
 """
 
 import hashlib
@@ -55,7 +55,7 @@ def _fill_matrix(shard: ParameterShard, deviations: Tensor, seed: int) -> None:
         end = piece.whole_start + piece.length
         for block in range(piece.whole_start // _BLOCK, math.ceil(end / _BLOCK)):
             block_start = block * _BLOCK
-            low, high = max(block_start, piece.whole_start), min(block_start + _BLOCK, end, shard.whole_shape[shard.dim])
+            low, high = max(block_start, piece.whole_start), min(block_start + _BLOCK, end)
             values = _draw_block(shard, block_start, seed).narrow(shard.dim, low - block_start, high - low)
             scale = deviations[low:high] if len(deviations) > 1 else deviations
             local_start = piece.local_start + low - piece.whole_start
@@ -63,7 +63,8 @@ def _fill_matrix(shard: ParameterShard, deviations: Tensor, seed: int) -> None:
 
 
 def _draw_block(shard: ParameterShard, block_start: int, seed: int) -> Tensor:
-    """Standard normal fp32 values of one block of slices of the whole matrix, drawn on the CPU: the same on every machine."""
+    """Standard normal fp32 values of one block of slices of the whole matrix, drawn on the CPU: the same on every
+    machine."""
     shape = list(shard.whole_shape)
     shape[shard.dim] = min(_BLOCK, shape[shard.dim] - block_start)
     digest = hashlib.blake2b(f"{seed}/{shard.name}/{block_start}".encode(), digest_size=8).digest()

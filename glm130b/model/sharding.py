@@ -1,7 +1,7 @@
 """How each parameter of a stage lies inside the whole model: its name, the whole shape, and where its pieces sit.
 
-Initialisation, checkpoints and conversion all work on whole tensors by name and read the cutting here, nowhere else. Whole names are
-Megatron-core's own with the layer's index counted over all stages, for example
+Initialisation, checkpoints and conversion all work on whole tensors by name and read the cutting here, nowhere else.
+Whole names are Megatron-core's own with the layer's index counted over all stages, for example
 ``decoder.layers.37.self_attention.linear_qkv.weight``; the output projection's copy goes by the embedding's name.
 """
 

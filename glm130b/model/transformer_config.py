@@ -12,7 +12,8 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def transformer_config(model: ModelConfig, parallel: ParallelConfig, precision: PrecisionConfig) -> TransformerConfig:
-    """Everything that Megatron-core's layers and schedules read, written out; nothing is left to a default that matters."""
+    """Everything that Megatron-core's layers and schedules read, written out; nothing is left to a default that
+    matters."""
     dtype = DTYPES[precision.dtype]
     uneven = parallel.embedding_and_head_count_as_layers and parallel.pipeline > 1
     return TransformerConfig(
@@ -36,8 +37,8 @@ def transformer_config(model: ModelConfig, parallel: ParallelConfig, precision: 
         fp16=precision.dtype == "fp16",
         bf16=precision.dtype == "bf16",
         **_recompute(parallel),
-        # Weights are drawn by initialization.py. Megatron's own initialisation still has to run, because it is what marks a weight as
-        # tensor-parallel; without the marks DeepSpeed's gradient norm is wrong, silently.
+        # Weights are drawn by initialization.py. Megatron's own initialisation still has to run, because it is what
+        # marks a weight as tensor-parallel; without the marks DeepSpeed's gradient norm is wrong, silently.
         perform_initialization=True,
         init_method=_leave_as_is,
         output_layer_init_method=_leave_as_is,

@@ -35,12 +35,13 @@ def open_cpu_door(num_threads: int = 1) -> None:
     schedules.torch = _TorchOnCpu()
 
     # The dropout streams are kept as CUDA random states.
-    torch.cuda.manual_seed = lambda seed: torch.manual_seed(seed)  # type: ignore[assignment, return-value]
+    torch.cuda.manual_seed = lambda seed: torch.manual_seed(seed)  # type: ignore[assignment]
     torch.cuda.get_rng_state = lambda device="cuda": torch.get_rng_state()
     torch.cuda.set_rng_state = lambda new_state, device="cuda": torch.set_rng_state(new_state)
     megatron_random._get_cuda_rng_state = lambda device="cuda", clone=False, graph_safe=False: torch.get_rng_state()
     megatron_random._set_cuda_rng_state = lambda state, device=-1, graph_safe=False: torch.set_rng_state(state)
 
-    # DeepSpeed would compile a shared-memory all-reduce (20 s, needs a compiler), and refuses fp16 where the CPU has no fast one.
+    # DeepSpeed would compile a shared-memory all-reduce (20 s, needs a compiler), and refuses fp16 where the CPU has no
+    # fast one.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     get_accelerator().is_fp16_supported = lambda: True

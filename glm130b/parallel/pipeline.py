@@ -21,8 +21,8 @@ ForwardStep = Callable[[Iterator[Any], Any], tuple[Tensor, LossFunction]]
 class Pipeline:
     """Runs one step's micro-batches through this process's stage.
 
-    The schedule divides each loss by the number of micro-batches and ZeRO averages over the data axis, so a forward step returns the
-    mean over its own rows and the step's gradient is that of the mean over all rows.
+    The schedule divides each loss by the number of micro-batches and ZeRO averages over the data axis, so a forward
+    step returns the mean over its own rows and the step's gradient is that of the mean over all rows.
     """
 
     def __init__(self, model: GLM, engine: ZeroEngine, topology: Topology, *, sequence_length: int) -> None:
@@ -31,14 +31,20 @@ class Pipeline:
         self._sequence_length = sequence_length
         self._schedule = get_forward_backward_func(pp_size=topology.pipeline.size)
         model.config.grad_scale_func = engine.scale
-        model.config.finalize_model_grads_func = lambda *_, **__: sum_tied_gradients(model, topology, engine.gradient_of)
+        model.config.finalize_model_grads_func = lambda *_, **__: sum_tied_gradients(
+            model, topology, engine.gradient_of
+        )
 
-    def train(self, forward_step: ForwardStep, micro_batches: Iterator[Any], *, num_micro_batches: int, micro_size: int) -> list[Tensor]:
+    def train(
+        self, forward_step: ForwardStep, micro_batches: Iterator[Any], *, num_micro_batches: int, micro_size: int
+    ) -> list[Tensor]:
         """Accumulate the step's gradients. Reports of every micro-batch on the last stage, an empty list elsewhere."""
         return self._run(forward_step, micro_batches, num_micro_batches, micro_size, forward_only=False)
 
     @torch.no_grad()
-    def evaluate(self, forward_step: ForwardStep, micro_batches: Iterator[Any], *, num_micro_batches: int, micro_size: int) -> list[Tensor]:
+    def evaluate(
+        self, forward_step: ForwardStep, micro_batches: Iterator[Any], *, num_micro_batches: int, micro_size: int
+    ) -> list[Tensor]:
         """Forward only, dropout off. Reports as ``train`` gives them."""
         self._model.eval()
         try:
@@ -47,7 +53,13 @@ class Pipeline:
             self._model.train()
 
     def _run(
-        self, forward_step: ForwardStep, micro_batches: Iterator[Any], num_micro_batches: int, micro_size: int, *, forward_only: bool
+        self,
+        forward_step: ForwardStep,
+        micro_batches: Iterator[Any],
+        num_micro_batches: int,
+        micro_size: int,
+        *,
+        forward_only: bool,
     ) -> list[Tensor]:
         return self._schedule(
             forward_step_func=lambda iterator, _: forward_step(iterator, self._engine.forward_module),

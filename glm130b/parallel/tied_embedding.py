@@ -10,7 +10,8 @@ from glm130b.parallel.topology import Topology
 
 
 def mark_tied_copy(model: GLM) -> None:
-    """Tell DeepSpeed to count the last stage's copy once in the gradient norm. Before the engine is built, or the norm is wrong, silently."""
+    """Tell DeepSpeed to count the last stage's copy once in the gradient norm. Before the engine is built, or the norm
+    is wrong, silently."""
     if model.last_stage and not model.first_stage:
         model.output_layer.weight.ds_pipe_replicated = True
 

@@ -1,4 +1,5 @@
-"""The grid: every process has one place on the tensor, the pipeline and the data axis. The only reader of Megatron's parallel state.
+"""The grid: every process has one place on the tensor, the pipeline and the data axis. The only reader of Megatron's
+parallel state.
 
 Ranks count tensor first, then data, then pipeline, so that a tensor-parallel group sits inside one node:
 
@@ -55,18 +56,28 @@ class Topology:
 
     @property
     def reports_loss(self) -> bool:
-        """One process per data-parallel replica speaks for the losses: they exist on the last stage, alike on its tensor ranks."""
+        """One process per data-parallel replica speaks for the losses: they exist on the last stage, alike on its
+        tensor ranks."""
         return self.is_last_stage and self.tensor.rank == 0
 
 
 def connect(
-    parallel: ParallelConfig, *, device: torch.device, init_method: str = "env://", rank: int, world_size: int, timeout: timedelta
+    parallel: ParallelConfig,
+    *,
+    device: torch.device,
+    init_method: str = "env://",
+    rank: int,
+    world_size: int,
+    timeout: timedelta,
 ) -> Topology:
     """Join the job's process group and build the grid. ``world_size`` has been checked to fit ``parallel``."""
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, init_method=init_method, rank=rank, world_size=world_size, timeout=timeout)
     parallel_state.initialize_model_parallel(
-        parallel.tensor, parallel.pipeline, create_gloo_process_groups=False, distributed_timeout_minutes=int(timeout.total_seconds() // 60)
+        parallel.tensor,
+        parallel.pipeline,
+        create_gloo_process_groups=False,
+        distributed_timeout_minutes=int(timeout.total_seconds() // 60),
     )
     groups = ProcessGroupCollection.use_mpu_process_groups()
     topology = Topology(
@@ -91,9 +102,11 @@ def disconnect() -> None:
 
 
 def seed_dropout(seed: int, topology: Topology) -> None:
-    """Seed the two random streams of dropout: alike over the tensor axis for replicated activations, different for split heads.
+    """Seed the two random streams of dropout: alike over the tensor axis for replicated activations, different for
+    split heads.
 
-    Called with a seed derived from the step, it makes the masks a function of the step, so that a checkpoint needs no random state.
+    Called with a seed derived from the step, it makes the masks a function of the step, so that a checkpoint needs no
+    random state.
     """
     own = seed + 1_000_003 * (topology.pipeline.rank + topology.pipeline.size * topology.data.rank)
     tensor_parallel.model_parallel_cuda_manual_seed(own % 2**62, force_reset_rng=True)

@@ -1,7 +1,8 @@
-"""DeepSpeed's ZeRO: reduces gradients over the data axis, unscales, clips by the global norm, steps, gathers the weights.
+"""DeepSpeed's ZeRO: reduces gradients over the data axis, unscales, clips by the global norm, steps, gathers the
+weights.
 
-Every key of DeepSpeed's configuration that matters is written out here. Megatron's schedule runs forward and backward; each ``step`` is one
-whole accumulation (``managed_gradient_accumulation: false``).
+Every key of DeepSpeed's configuration that matters is written out here. Megatron's schedule runs forward and backward;
+each ``step`` is one whole accumulation (``managed_gradient_accumulation: false``).
 """
 
 import io
@@ -38,7 +39,8 @@ class Fragment:
     start: int
     """First element of the part, in the flattened local parameter."""
     state: dict[str, Tensor]
-    """Flat fp32 views of equal length: ``master`` and the optimizer's moments (``exp_avg``, ``exp_avg_sq`` for AdamW)."""
+    """Flat fp32 views of equal length: ``master`` and the optimizer's moments (``exp_avg``, ``exp_avg_sq`` for
+    AdamW)."""
 
 
 class ZeroEngine:
@@ -113,7 +115,10 @@ class ZeroEngine:
         """The state that has no shape: optimizer step count and fp16 loss scaler."""
         scaler = vars(self._optimizer.loss_scaler) if self._is_fp16 else {}
         steps = [float(state["step"]) for state in self._optimizer.optimizer.state.values() if "step" in state]
-        return {"optimizer_step": max(steps, default=0.0), "loss_scaler": {k: v for k, v in scaler.items() if _is_plain(v)}}
+        return {
+            "optimizer_step": max(steps, default=0.0),
+            "loss_scaler": {k: v for k, v in scaler.items() if _is_plain(v)},
+        }
 
     def restore_counters(self, counters: dict[str, Any]) -> None:
         self._ensure_optimizer_state()
@@ -152,7 +157,8 @@ class _ModelParallelUnit:
 
 
 def _optimizer(config: OptimizerConfig, model: nn.Module, device: torch.device) -> torch.optim.Optimizer:
-    """AdamW or SGD over two groups, decayed matrices and undecayed vectors; every stage has both, as ZeRO's norm needs."""
+    """AdamW or SGD over two groups, decayed matrices and undecayed vectors; every stage has both, as ZeRO's norm
+    needs."""
     parameters = list(model.parameters())
     groups = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
@@ -191,7 +197,8 @@ def _precision(precision: PrecisionConfig) -> dict[str, Any]:
     accumulation = "fp32" if precision.accumulate_gradients_in_fp32 else precision.dtype
     common = {"data_types": {"grad_accum_dtype": accumulation}, "communication_data_type": accumulation}
     if precision.dtype == "bf16":
-        # Without the immediate update DeepSpeed's bf16 optimizer never sees gradients that its own backward did not make.
+        # Without the immediate update DeepSpeed's bf16 optimizer never sees gradients that its own backward did not
+        # make.
         return common | {"bf16": {"enabled": True, "immediate_grad_update": True}}
     scale = precision.loss_scale
     return common | {

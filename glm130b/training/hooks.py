@@ -1,4 +1,5 @@
-"""What happens around the steps. Every hook runs on every rank, in the order given, so that collectives stay in step."""
+"""What happens around the steps. Every hook runs on every rank, in the order given, so that collectives stay in
+step."""
 
 from typing import Protocol
 

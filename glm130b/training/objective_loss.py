@@ -1,7 +1,8 @@
-"""The loss: mean over the loss tokens of each row, then mean over the rows; reported per objective as (sum, count) pairs.
+"""The loss: mean over the loss tokens of each row, then mean over the rows; reported per objective as (sum, count)
+pairs.
 
-A row's loss does not depend on which micro-batch, rank or layout it is in, so neither does the step's (GLM-130B paper, section 2.2: every row
-weighs the same, however few tokens it predicts).
+A row's loss does not depend on which micro-batch, rank or layout it is in, so neither does the step's (GLM-130B paper,
+section 2.2: every row weighs the same, however few tokens it predicts).
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,8 @@ from glm130b.parallel.topology import Topology
 
 
 def forward_step(device: torch.device, shrink: ShrinkFactors) -> ForwardStep:
-    """What the pipeline does with one micro-batch: this stage's forward pass, and on the last stage the loss of its rows."""
+    """What the pipeline does with one micro-batch: this stage's forward pass, and on the last stage the loss of its
+    rows."""
 
     def run(micro_batches: Iterator[MicroBatch], model: nn.Module) -> tuple[Tensor, LossFunction]:
         batch = next(micro_batches).to(device)
@@ -43,7 +45,8 @@ def sums_by_objective(row_losses_B: Tensor, objectives: Sequence[str]) -> Tensor
 
 
 def mean_losses(reports: Sequence[Tensor], topology: Topology) -> dict[str, float]:
-    """Mean loss over all rows of the job, ``loss``, and of each objective that had rows, ``loss/<objective>``; the same on every rank.
+    """Mean loss over all rows of the job, ``loss``, and of each objective that had rows, ``loss/<objective>``; the
+    same on every rank.
 
     One collective: only one process of each replica contributes, the others add zeros.
     """

@@ -14,8 +14,8 @@ _COLUMNS = (
     ("instr", "loss/instruction", 8, ".4f"),
     ("gradnorm", "gradient_norm", 10, ".4f"),
     ("lr", "learning_rate", 9, ".1e"),
-    ("batch", "batch_size", 6, ".0f"),
-    ("tok/s", "tokens_per_second", 8, ",.0f"),
+    ("batch", "batch_size", 8, ".0f"),
+    ("tok/s", "tokens_per_second", 9, ",.0f"),
 )
 
 
@@ -29,10 +29,10 @@ class Console:
 
     def write(self, record: Record) -> None:
         if self._lines % self._header_every == 0:
-            self._print(f"{'step':>6}" + "".join(f"{title:>{width}}" for title, _, width, _ in _COLUMNS))
+            self._print(f"{'step':>8}" + "".join(f"{title:>{width}}" for title, _, width, _ in _COLUMNS))
         self._lines += 1
         label = "valid" if record.kind == "validation" else str(record.step)
-        self._print(f"{label:>6}" + "".join(self._cell(record, *column[1:]) for column in _COLUMNS).rstrip())
+        self._print(f"{label:>8}" + "".join(self._cell(record, *column[1:]) for column in _COLUMNS).rstrip())
 
     def close(self) -> None:
         self._stream.flush()
@@ -42,20 +42,22 @@ class Console:
 
     @staticmethod
     def _cell(record: Record, name: str, width: int, form: str) -> str:
-        if name in record.values:
-            return f"{record.values[name]:>{width}{form}}"
-        return f"{'-' if name.startswith('loss') else '':>{width}}"
+        if name not in record.values:
+            return f"{'-' if name.startswith('loss') else '':>{width}}"
+        text = f"{record.values[name]:{form}}"
+        return f"{text if len(text) < width else format(record.values[name], '.1e'):>{width}}"
 
 
 class JsonLines:
     """Appends one JSON object a record, flushed at once, so that a killed run keeps what it printed.
 
-    A run that resumes from a checkpoint repeats the steps since then: their older lines are dropped first.
+    A run that resumes from a checkpoint repeats the steps since then: their older lines are dropped first, all of them
+    when it starts anew.
     """
 
     def __init__(self, path: Path, *, resume_step: int) -> None:
         if path.exists():
-            kept = [line for line in path.read_text().splitlines() if _step_of(line) <= resume_step]
+            kept = [line for line in path.read_text().splitlines() if resume_step and _step_of(line) <= resume_step]
             beside = path.with_suffix(".tmp")
             beside.write_text("".join(line + "\n" for line in kept))
             beside.replace(path)

@@ -1,6 +1,7 @@
 """The door to Weights & Biases."""
 
 import json
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -42,5 +43,5 @@ def _run_id(folder: Path) -> str:
     """The id kept in the run's folder, made at the first start."""
     file = folder / "wandb_run_id"
     if not file.exists():
-        file.write_text(wandb.util.generate_id())
+        file.write_text(secrets.token_hex(4))
     return file.read_text().strip()

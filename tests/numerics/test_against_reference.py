@@ -101,9 +101,12 @@ def test_every_gradient_is_the_reference_gradient(layout: str) -> None:
                 counts[name] = counts[name] + count
     assert seen.keys() == expected.keys()
     for name, gradient in expected.items():
-        # An element is held by every tensor rank (if replicated) of every replica (and, if tied, of two stages), equally.
+        # An element is held by every tensor rank (if replicated) of every replica (and, if tied, of two stages),
+        # equally.
         assert int(counts[name].min()) >= replicas, name
-        torch.testing.assert_close(seen[name] / counts[name], gradient, atol=2e-7, rtol=2e-5, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(
+            seen[name] / counts[name], gradient, atol=2e-7, rtol=2e-5, msg=lambda m, n=name: f"{n}: {m}"
+        )
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
@@ -124,4 +127,6 @@ def test_the_gradient_norm_counts_the_tied_embedding_once() -> None:
     """Under a pipeline both copies of the embedding hold the whole gradient; counting both would give a larger norm."""
     expected = reference_training("sgd")[0].gradient_norm
     config, world_size = laid_out("PP2", optimizer={"name": "sgd"})
-    assert run_distributed(train_steps, world_size, config, 1)[0][0]["gradient_norm"] == pytest.approx(expected, abs=1e-6)
+    assert run_distributed(train_steps, world_size, config, 1)[0][0]["gradient_norm"] == pytest.approx(
+        expected, abs=1e-6
+    )

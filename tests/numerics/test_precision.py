@@ -6,8 +6,9 @@ from tests.harness.pool import run_distributed
 from tests.harness.training import train_steps
 from tests.numerics.test_against_reference import laid_out, reference_training
 
-# Half precision rounds weights and activations to 11 (fp16) or 8 (bf16) significant bits; a loss near 5 is a mean over hundreds of tokens,
-# so its error stays near one rounding of a logit of size 1: 2**-11 = 5e-4 and 2**-8 = 4e-3, times a few for twenty steps.
+# Half precision rounds weights and activations to 11 (fp16) or 8 (bf16) significant bits; a loss near 5 is a mean over
+# hundreds of tokens, so its error stays near one rounding of a logit of size 1: 2**-11 = 5e-4 and 2**-8 = 4e-3, times a
+# few for twenty steps.
 BOUNDS = {"fp16": 2e-3, "bf16": 2e-2}
 
 
@@ -22,7 +23,8 @@ def test_half_precision_follows_fp32(layout: str, dtype: str) -> None:
 
 
 def test_fp16_skips_overflows_on_every_rank_and_recovers() -> None:
-    """At a scale of 2**32 every gradient overflows: steps are skipped and the scale halves until they fit, then training goes on."""
+    """At a scale of 2**32 every gradient overflows: steps are skipped and the scale halves until they fit, then
+    training goes on."""
     config, world_size = laid_out(
         "TP2 PP2", precision={"dtype": "fp16", "loss_scale": {"initial_power": 32, "hysteresis": 1, "window_steps": 4}}
     )
@@ -38,7 +40,9 @@ def test_fp16_skips_overflows_on_every_rank_and_recovers() -> None:
     # The scale doubles again after four good steps.
     scales = [step["loss_scale"] for step in numbers]
     assert any(later == 2 * earlier for earlier, later in zip(scales, scales[1:], strict=False))
-    assert all([step["skipped_updates"] for step in rank] == [step["skipped_updates"] for step in numbers] for rank in ranks)
+    assert all(
+        [step["skipped_updates"] for step in rank] == [step["skipped_updates"] for step in numbers] for rank in ranks
+    )
 
 
 def test_gradients_accumulate_in_fp32() -> None:
