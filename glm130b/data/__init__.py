@@ -1,0 +1,1 @@
+"""What a batch is: a pure function of (config, seed, sample index)."""

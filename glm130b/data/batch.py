@@ -1,0 +1,56 @@
+"""Rows put side by side: what one pipeline step sees."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from glm130b.data.row import Row, Segment
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """B rows of S tokens. Every rank of a pipeline builds the same one itself."""
+
+    tokens_BS: torch.Tensor
+    """int64 [B, S]."""
+    targets_BS: torch.Tensor
+    """int64 [B, S]."""
+    positions_BS: torch.Tensor
+    """int64 [B, S]."""
+    block_positions_BS: torch.Tensor
+    """int64 [B, S]."""
+    loss_weights_BS: torch.Tensor
+    """float32 [B, S]: 1 / (number of loss tokens of the row) on loss tokens, 0 elsewhere, so that a row's loss is
+    ``(token_loss * weights).sum()``."""
+    segments: tuple[tuple[Segment, ...], ...]
+    """Per row."""
+    objectives: tuple[str, ...]
+    """Per row."""
+
+    def to(self, device: torch.device | str) -> "MicroBatch":
+        """The same micro-batch with its tensors on ``device``."""
+        return replace(
+            self,
+            tokens_BS=self.tokens_BS.to(device, non_blocking=True),
+            targets_BS=self.targets_BS.to(device, non_blocking=True),
+            positions_BS=self.positions_BS.to(device, non_blocking=True),
+            block_positions_BS=self.block_positions_BS.to(device, non_blocking=True),
+            loss_weights_BS=self.loss_weights_BS.to(device, non_blocking=True),
+        )
+
+
+def collate(rows: Sequence[Row]) -> MicroBatch:
+    """Stack rows of equal length; a row without loss tokens gets weights 0."""
+    loss_mask_BS = np.stack([row.loss_mask for row in rows])
+    num_loss_tokens_B1 = loss_mask_BS.sum(axis=1, keepdims=True)
+    return MicroBatch(
+        tokens_BS=torch.from_numpy(np.stack([row.tokens for row in rows])),
+        targets_BS=torch.from_numpy(np.stack([row.targets for row in rows])),
+        positions_BS=torch.from_numpy(np.stack([row.positions for row in rows])),
+        block_positions_BS=torch.from_numpy(np.stack([row.block_positions for row in rows])),
+        loss_weights_BS=torch.from_numpy((loss_mask_BS / np.maximum(num_loss_tokens_B1, 1)).astype(np.float32)),
+        segments=tuple(row.segments for row in rows),
+        objectives=tuple(row.objective for row in rows),
+    )

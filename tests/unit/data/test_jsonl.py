@@ -1,0 +1,57 @@
+"""Reading documents: good lines come through, each bad one is named with its reason."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from glm130b.data.jsonl import INSTRUCTION_FIELDS, MOST_PROBLEMS, TEXT_FIELDS, read_documents
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"{", "is not JSON (column 2"),
+        (b"", "is empty"),
+        (b"   ", "is empty"),
+        (b"[1]", "has no text"),
+        (b'"text"', "has no text"),
+        (b'{"words": "a"}', "has no text"),
+        (b'{"text": ""}', "text is not a string with something in it"),
+        (b'{"text": 3}', "text is not a string with something in it"),
+        (b'{"text": "\xff"}', "byte 11 is not UTF-8"),
+        (b'{"text": "\\ud800"}', "text holds half of a surrogate pair"),
+    ],
+)
+def test_a_bad_line_is_named_and_the_others_are_read(tmp_path: Path, line: bytes, reason: str) -> None:
+    file = tmp_path / "lines.jsonl"
+    file.write_bytes(b'{"text": "first"}\r\n' + line + b'\n{"text": "last", "more": 1}')
+    problems: list[str] = []
+    documents = list(read_documents([file], layouts=[TEXT_FIELDS], problems=problems))
+    assert documents == [("first",), ("last",)]
+    (problem,) = problems
+    assert problem.startswith(f"{file}, line 2: {reason}")
+
+
+def test_layouts_are_tried_in_order(tmp_path: Path) -> None:
+    file = tmp_path / "lines.jsonl"
+    file.write_text('{"text": "a"}\n{"inputs": "q", "targets": "\\u4e2d"}\n')
+    assert list(read_documents([file], layouts=[TEXT_FIELDS, INSTRUCTION_FIELDS], problems=[])) == [("a",), ("q", "中")]
+
+
+def test_reading_ends_at_twenty_problems_and_says_so(tmp_path: Path) -> None:
+    bad, good = tmp_path / "bad.jsonl", tmp_path / "good.jsonl"
+    bad.write_text("broken\n" * (MOST_PROBLEMS + 5))
+    good.write_text(json.dumps({"text": "unread"}))
+    problems: list[str] = []
+    assert list(read_documents([bad, good], layouts=[TEXT_FIELDS], problems=problems)) == []
+    assert len(problems) == MOST_PROBLEMS + 1
+    assert problems[-1] == f"no line after {bad}, line 20 was read; mend these 20 first"
+
+
+def test_a_missing_file_is_a_problem_and_the_next_is_read(tmp_path: Path) -> None:
+    good = tmp_path / "good.jsonl"
+    good.write_text('{"text": "a"}')
+    problems: list[str] = []
+    assert list(read_documents([tmp_path / "none", good], layouts=[TEXT_FIELDS], problems=problems)) == [("a",)]
+    assert problems == [f"{tmp_path / 'none'}: cannot be read (No such file or directory); name a JSON lines file"]
