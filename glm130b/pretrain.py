@@ -60,7 +60,7 @@ def pretrain(config: RunConfig, launch: Launch) -> None:
         SaveCheckpoints(store, every_steps=config.checkpoint.every_steps),
     ]
     if topology.rank == 0:
-        print(_banner(config, topology, newest, progress), flush=True)
+        print(_banner(config, topology, newest, progress), *_warnings(train_data), sep="\n", flush=True)
     train(stepper, progress, train_samples=config.train_samples, hooks=hooks)
     recorder.close()
     disconnect()
@@ -99,3 +99,12 @@ def _banner(config: RunConfig, topology: Topology, newest: Path | None, progress
         f"TP {topology.tensor.size} x PP {topology.pipeline.size} x DP {topology.data.size}, "
         f"ZeRO {config.parallel.zero_stage}, torch {torch.__version__}; {where}"
     )
+
+
+def _warnings(data: GLMDataset) -> list[str]:
+    return [
+        f"warning: data.instructions.{name}: {count} answers are longer than their slot and are cut; raise "
+        "data.sequence_length or lower objective.samples_per_row"
+        for name, count in data.num_cut_answers.items()
+        if count
+    ]

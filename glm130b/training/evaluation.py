@@ -1,7 +1,5 @@
 """Loss on held-out documents, per objective, always on the same rows."""
 
-import math
-
 from glm130b.config.sections import RunConfig
 from glm130b.data.batches import micro_batches
 from glm130b.data.dataset import GLMDataset
@@ -29,6 +27,7 @@ class Evaluation:
     def before_training(self, progress: Progress) -> None:
         if progress.step == 0:
             self._evaluate(progress)
+        self._evaluated_step = progress.step  # a resumed run was evaluated before it was saved
 
     def after_step(self, progress: Progress, record: Record) -> None:
         if progress.step % self._config.evaluation.every_steps == 0:
@@ -40,19 +39,18 @@ class Evaluation:
 
     def _evaluate(self, progress: Progress) -> None:
         micro_size, data = self._config.batch.micro_size, self._topology.data
-        # Whole micro-batches on every data-parallel rank: round up to the next multiple.
-        num_micro_batches = math.ceil(self._config.evaluation.samples / (micro_size * data.size))
+        samples = self._config.evaluation.samples
         reports = self._pipeline.evaluate(
             forward_step(self._topology.device, ShrinkFactors()),
             micro_batches(
                 self._dataset,
                 first_sample=0,
-                batch_size=num_micro_batches * micro_size * data.size,
+                batch_size=samples,
                 micro_size=micro_size,
                 data_rank=data.rank,
                 data_size=data.size,
             ),
-            num_micro_batches=num_micro_batches,
+            num_micro_batches=samples // (micro_size * data.size),
             micro_size=micro_size,
         )
         losses = mean_losses(reports, self._topology)
