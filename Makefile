@@ -63,4 +63,4 @@ $(DEMO)/tokenizer.model: $(TEXTS) | $(SETUP)
 
 $(DEMO)/corpora/facts/validation.idx: FLAGS := --instructions
 $(DEMO)/corpora/%/validation.idx: $(DEMO)/text/%.jsonl $(DEMO)/tokenizer.model | $(SETUP)
-	glm130b prepare $(FLAGS) --tokenizer $(DEMO)/tokenizer.model --output $(@D) $<
+	glm130b prepare $(FLAGS) --validation-share 0.05 --tokenizer $(DEMO)/tokenizer.model --output $(@D) $<

@@ -1,10 +1,9 @@
-"""One process's place in the job, and what the libraries read from its environment. The only reader of environment
-variables.
+"""A process's place in its job, and what libraries read from its environment. The only reader of environment variables.
 
 A launcher starts one process for each GPU and says so:
 
     deepspeed, torchrun    set RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT
-    srun                   sets SLURM_PROCID, SLURM_LOCALID and SLURM_NTASKS; launch/slurm.sbatch adds the master's address
+    srun                   sets SLURM_PROCID, SLURM_LOCALID, SLURM_NTASKS; launch/slurm.sbatch adds the master's address
     plain python           sets nothing: a job of one process
 """
 

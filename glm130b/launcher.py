@@ -1,4 +1,4 @@
-"""One process of the job: checks the config, then starts the run. ``launch/pretrain.sh`` calls it, once for each process.
+"""One process of the job: checks the config, then starts the run. ``launch/pretrain.sh`` runs it once a process.
 
 What can be checked without torch is checked before torch is imported, so that a mistake shows after a second.
 """
@@ -25,6 +25,7 @@ Train the model that the YAML file CONFIG describes; section.key=value changes o
 shows what would be run. On a machine without a GPU deepspeed sees one slot: give it --num_accelerators N, or use the
 bash form, which takes N from the config. Exit status 2: something in the config or the files is to be mended; torchrun
 itself ends with 1 whatever its processes end with."""
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one process of the job: ``[--local_rank=N] CONFIG [section.key=value ...]``.

@@ -1,19 +1,17 @@
 """Fill the blanks of a text: [MASK] and [sMASK] inside it, [gMASK] at its end (GLM-130B paper, section 2.2).
 
-Blanks are filled left to right, one at a time; each sees the whole text, later blanks still open. Every token runs the whole model
-over the whole text: right for trying a model out, not for serving one.
+Blanks are filled left to right, one at a time; each sees the whole text, later blanks still open. Every token runs the
+whole model over the whole text: right for trying a model out, not for serving one.
 """
 
-import re
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from glm130b.inference.loading import TrainedModel
 from glm130b.inference.sampling import Sampling, next_token
 from glm130b.model.attention import PackedSegments
-
-_BLANK = re.compile(r"(\[MASK\]|\[sMASK\]|\[gMASK\])")
 
 
 @dataclass(frozen=True)
@@ -24,29 +22,28 @@ class Filling:
     blanks: tuple[str, ...]
 
 
-def fill_blanks(trained: TrainedModel, prompt: str, *, max_tokens: int = 48, sampling: Sampling = Sampling()) -> Filling:  # noqa: B008
+def fill_blanks(
+    trained: TrainedModel,
+    prompt: str,
+    *,
+    max_tokens: int = 48,
+    sampling: Sampling = Sampling(),  # noqa: B008 - frozen, so one shared default is safe
+) -> Filling:
     """Fill every blank of ``prompt``; a prompt without one is continued.
 
-    Each blank gets at most ``max_tokens`` tokens; it ends earlier where the model says [eop].
+    Each blank gets one token at least and ``max_tokens`` at most; it ends earlier where the model says <eop> or <eod>.
     """
-    tokens = _tokens(trained, prompt if _BLANK.search(prompt) else prompt + "[gMASK]")
     special = trained.tokenizer.special
+    blanks = (special.mask, special.smask, special.gmask)
+    tokens = trained.tokenizer.encode_with_blanks(prompt)
+    if _first_blank(tokens, blanks) is None:
+        tokens.append(special.gmask)
     generator, filled = sampling.generator(), []
-    while (index := _first_blank(tokens, (special.mask, special.smask, special.gmask))) is not None:
+    while (index := _first_blank(tokens, blanks)) is not None:
         answer = _fill_one(trained, tokens, index, max_tokens, sampling, generator)
         filled.append(trained.tokenizer.decode(answer))
         tokens = tokens[:index] + answer + tokens[index + 1 :]
     return Filling(trained.tokenizer.decode(tokens), tuple(filled))
-
-
-def _tokens(trained: TrainedModel, prompt: str) -> list[int]:
-    special = trained.tokenizer.special
-    ids = {"[MASK]": special.mask, "[sMASK]": special.smask, "[gMASK]": special.gmask}
-    return [
-        token
-        for part in _BLANK.split(prompt)
-        for token in ([ids[part]] if part in ids else trained.tokenizer.encode(part))
-    ]
 
 
 def _first_blank(tokens: list[int], blanks: tuple[int, ...]) -> int | None:
@@ -55,11 +52,17 @@ def _first_blank(tokens: list[int], blanks: tuple[int, ...]) -> int | None:
 
 @torch.no_grad()
 def _fill_one(
-    trained: TrainedModel, context: list[int], blank: int, max_tokens: int, sampling: Sampling, generator: torch.Generator
+    trained: TrainedModel,
+    context: list[int],
+    blank: int,
+    max_tokens: int,
+    sampling: Sampling,
+    generator: torch.Generator,
 ) -> list[int]:
-    """Tokens for the blank at index ``blank`` of ``context``, without the closing [eop]."""
+    """Tokens for the blank at index ``blank`` of ``context``, without the closing <eop> or <eod>."""
     special = trained.tokenizer.special
     is_continuation = context[blank] == special.gmask
+    forbidden_first, forbidden_later = _forbidden(trained)
     answer: list[int] = []
     while len(answer) < max_tokens:
         target = [special.sop, *answer]
@@ -71,17 +74,18 @@ def _fill_one(
             PackedSegments([[(0, len(context), len(target))]]),
         )
         logits_V = logits_BSV[0, -1]
-        # Of the ids above the tokenizer's pieces only [eop] and [eod] may be said; the rest are structure or padding.
-        logits_V[special.first_id :] = torch.where(
-            torch.isin(
-                torch.arange(special.first_id, len(logits_V), device=trained.device),
-                torch.tensor([special.eop, special.eod], device=trained.device),
-            ),
-            logits_V[special.first_id :],
-            -torch.inf,
-        )
+        logits_V[forbidden_later if answer else forbidden_first] = -torch.inf
         token = next_token(logits_V, sampling, generator)
         if token in (special.eop, special.eod):
             break
         answer.append(token)
     return answer
+
+
+def _forbidden(trained: TrainedModel) -> tuple[Tensor, Tensor]:
+    """Ids that may not open an answer: all above the tokenizer's pieces. And that may not follow: all of them but its
+    ends."""
+    special = trained.tokenizer.special
+    above_pieces = torch.arange(special.first_id, trained.model.model.vocab_size, device=trained.device)
+    is_end = (above_pieces == special.eop) | (above_pieces == special.eod)
+    return above_pieces, above_pieces[~is_end]

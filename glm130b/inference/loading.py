@@ -65,16 +65,16 @@ def _whole_model(model: ModelConfig, precision: PrecisionConfig, device: torch.d
 
 
 def _lone_topology(parallel: ParallelConfig, device: torch.device) -> Topology:
-    """A grid of one process; a file is its meeting point, so that it needs neither port nor environment."""
-    meeting_point = Path(tempfile.mkdtemp()) / "rendezvous"
-    return connect(
-        parallel,
-        device=device,
-        init_method=meeting_point.as_uri(),
-        rank=0,
-        world_size=1,
-        timeout=timedelta(minutes=1),
-    )
+    """A grid of one process, which lasts as long as the process; it meets itself in a file, so it needs no port."""
+    with tempfile.TemporaryDirectory() as folder:
+        return connect(
+            parallel,
+            device=device,
+            init_method=(Path(folder) / "meeting-point").as_uri(),
+            rank=0,
+            world_size=1,
+            timeout=timedelta(minutes=1),
+        )
 
 
 @torch.no_grad()

@@ -1,5 +1,7 @@
 """fp16 and bf16 against fp32, dynamic loss scaling, fp32 accumulation, recomputation, dropout, ZeRO stage 2."""
 
+from itertools import pairwise
+
 import pytest
 
 from tests.harness.pool import run_distributed
@@ -39,7 +41,7 @@ def test_fp16_skips_overflows_on_every_rank_and_recovers() -> None:
     assert min(step["loss_scale"] for step in numbers) < 2.0**27
     # The scale doubles again after four good steps.
     scales = [step["loss_scale"] for step in numbers]
-    assert any(later == 2 * earlier for earlier, later in zip(scales, scales[1:], strict=False))
+    assert any(later == 2 * earlier for earlier, later in pairwise(scales))
     assert all(
         [step["skipped_updates"] for step in rank] == [step["skipped_updates"] for step in numbers] for rank in ranks
     )

@@ -10,6 +10,7 @@ from glm130b.config.load import load_config
 from glm130b.config.sections import ModelConfig, RunConfig
 
 CONFIGS = Path(__file__).parents[3] / "configs"
+RUN = Path(__file__).parents[1] / "run.yaml"
 PRESETS = sorted(CONFIGS.glob("*.yaml"))
 
 
@@ -87,7 +88,7 @@ def test_layers_are_dealt_as_megatron_does(layers: int, stages: int, uneven: boo
     from megatron.core.transformer.transformer_config import TransformerConfig
 
     config = load_config(
-        CONFIGS / "tiny.yaml",
+        RUN,
         [
             f"model.num_layers={layers}",
             f"parallel.pipeline={stages}",
@@ -124,5 +125,5 @@ def test_model_flops_match_the_published_formula(glm_130b: RunConfig) -> None:
 
 
 def test_plain_sgd_keeps_no_moments() -> None:
-    config = load_config(CONFIGS / "tiny.yaml", ["optimizer.name=sgd"])
+    config = load_config(RUN, ["optimizer.name=sgd"])
     assert derived.checkpoint_bytes(config) == 4 * derived.num_parameters(config.model)

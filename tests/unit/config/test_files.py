@@ -9,7 +9,7 @@ from glm130b.config.files import CORPUS_FILES, check_files
 from glm130b.config.load import load_config
 from glm130b.config.sections import RunConfig
 
-TINY = Path(__file__).parents[3] / "configs" / "tiny.yaml"
+TINY = Path(__file__).parents[1] / "run.yaml"
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from glm130b.config.ramp import Ramp
 from glm130b.config.sections import RunConfig
 
 CONFIGS = Path(__file__).parents[3] / "configs"
-TINY = CONFIGS / "tiny.yaml"
+TINY = Path(__file__).parents[1] / "run.yaml"
 PRESETS = sorted(CONFIGS.glob("*.yaml"))
 
 
@@ -180,7 +180,9 @@ def test_a_file_that_is_no_config(content: bytes, problem: str, tmp_path: Path) 
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    assert problems(CONFIGS / "tinny.yaml") == (f"{CONFIGS}/tinny.yaml: no such file; the nearest is {TINY}",)
+    assert problems(CONFIGS / "tinny.yaml") == (
+        f"{CONFIGS}/tinny.yaml: no such file; the nearest is {CONFIGS / 'tiny.yaml'}",
+    )
     assert problems(tmp_path / "x.yaml") == (f"{tmp_path}/x.yaml: no such file; check the path",)
     (problem,) = problems(tmp_path)
     assert problem == f"{tmp_path}: cannot be read (Is a directory); name a readable YAML file"

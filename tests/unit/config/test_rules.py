@@ -8,7 +8,7 @@ from glm130b.config.errors import UserError
 from glm130b.config.load import load_config
 from glm130b.config.rules import check, problems
 
-TINY = Path(__file__).parents[3] / "configs" / "tiny.yaml"
+TINY = Path(__file__).parents[1] / "run.yaml"
 
 
 def broken(*overrides: str, world_size: int | None = None) -> list[str]:

@@ -9,7 +9,7 @@ from glm130b.config.load import load_config
 from glm130b.config.validation import validated
 from glm130b.config.yaml_dialect import parse
 
-TINY = Path(__file__).parents[3] / "configs" / "tiny.yaml"
+TINY = Path(__file__).parents[1] / "run.yaml"
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from glm130b.config.load import load_config
 from glm130b.plan.page import page
 
 CONFIGS = Path(__file__).parents[3] / "configs"
+RUN = Path(__file__).parents[1] / "run.yaml"
 PRESETS = sorted(CONFIGS.glob("*.yaml"))
 
 
@@ -39,7 +40,7 @@ def test_milestones_in_steps_and_samples_in_their_order() -> None:
         "model.embedding_gradient_shrink.alpha={start: 1, end: 0.1, over_samples: 200}",
         "data.text.code.weight={start: 0.1, end: 1, from_samples: 50, over_samples: 30}",
     ]
-    text = page(load_config(CONFIGS / "tiny.yaml", ramps))
+    text = page(load_config(RUN, ramps))
     rows = [line.rsplit(maxsplit=2) for line in text.split("Milestones")[1].split("\n\n")[0].splitlines()[1:]]
     assert [[name.strip(), step, samples] for name, step, samples in rows] == [
         ["weight of text code ramp ends", "10", "80"],
@@ -52,16 +53,16 @@ def test_milestones_in_steps_and_samples_in_their_order() -> None:
 
 
 def test_an_open_data_size_shows_one_replica_and_says_so() -> None:
-    config = load_config(CONFIGS / "tiny.yaml", ["parallel.data=null"])
+    config = load_config(RUN, ["parallel.data=null"])
     assert "parallel.data is open: this is one replica" in page(config)
     whole = page(config, world_size=8)
     assert "parallel.data is open" not in whole
-    assert whole == page(load_config(CONFIGS / "tiny.yaml"))
+    assert whole == page(load_config(RUN))
 
 
 def test_the_middle_of_a_long_pipeline_is_left_out() -> None:
     overrides = ["model.num_layers=64", "parallel.pipeline=32"]
-    lines = page(load_config(CONFIGS / "tiny.yaml", overrides)).splitlines()
+    lines = page(load_config(RUN, overrides)).splitlines()
     stages = [line.split()[0] for line in lines if line.endswith(("1", "3", "5", "7", "9")) and "(2)" in line]
     assert stages == [*map(str, range(8)), *map(str, range(24, 32))]
     assert "  ..." in lines

@@ -12,10 +12,11 @@ from glm130b.config.load import load_config
 from glm130b.training.schedules import Schedules
 
 CONFIGS = Path(__file__).parents[3] / "configs"
+RUN = Path(__file__).parents[1] / "run.yaml"
 
 
 def schedules(*overrides: str) -> Schedules:
-    return Schedules(load_config(CONFIGS / "tiny.yaml", ["parallel.data=1", "batch.micro_size=1", *overrides]))
+    return Schedules(load_config(RUN, ["parallel.data=1", "batch.micro_size=1", *overrides]))
 
 
 def rate(*overrides: str) -> Schedules:

@@ -1,0 +1,42 @@
+"""A record is JSON whatever it measured, and reaches every sink."""
+
+import json
+import math
+
+from glm130b.training.metrics import Record, Recorder
+
+
+class Lines:
+    """A sink that writes into a list shared with others."""
+
+    def __init__(self, name: str, lines: list[tuple[str, object]]) -> None:
+        self._name = name
+        self._lines = lines
+
+    def write(self, record: Record) -> None:
+        self._lines.append((self._name, record))
+
+    def close(self) -> None:
+        self._lines.append((self._name, "closed"))
+
+
+def test_a_record_is_flat() -> None:
+    record = Record(kind="train", step=3, samples=24, values={"loss": 1.5, "loss/mask": 2.0})
+    assert record.to_dict() == {"kind": "train", "step": 3, "samples": 24, "loss": 1.5, "loss/mask": 2.0}
+
+
+def test_what_is_not_finite_is_none() -> None:
+    values = {"loss": math.nan, "gradient_norm": math.inf, "loss_scale": -math.inf, "batch_size": 8}
+    line = Record(kind="train", step=1, samples=8, values=values).to_dict()
+    assert [line[name] for name in values] == [None, None, None, 8]
+    json.dumps(line, allow_nan=False)
+    assert math.isnan(values["loss"])
+
+
+def test_every_sink_gets_every_record_in_order() -> None:
+    lines: list[tuple[str, object]] = []
+    recorder = Recorder([Lines("first", lines), Lines("second", lines)])
+    record = Record(kind="validation", step=0, samples=0, values={"loss": 2.0})
+    recorder.write(record)
+    recorder.close()
+    assert lines == [("first", record), ("second", record), ("first", "closed"), ("second", "closed")]

@@ -1,0 +1,181 @@
+"""One step: what it asks of its parts, and what it reports."""
+
+import json
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from glm130b.config.sections import RunConfig
+from glm130b.data.batch import MicroBatch
+from glm130b.data.row import Row
+from glm130b.environment import Launch
+from glm130b.model.attention import PackedSegments
+from glm130b.model.gradient_shrink import ShrinkFactors
+from glm130b.parallel.pipeline import ForwardStep
+from glm130b.parallel.topology import disconnect
+from glm130b.parallel.zero import StepOutcome
+from glm130b.training.metrics import Record
+from glm130b.training.progress import Progress
+from glm130b.training.schedules import Schedules
+from glm130b.training.stepper import Stepper
+from tests.harness.pool import run_distributed
+from tests.harness.synthetic import SyntheticRows, small_config
+from tests.harness.training import live_run
+
+KEYS = {
+    *("loss", "loss/mask", "loss/gmask", "loss/instruction", "gradient_norm", "learning_rate", "batch_size"),
+    *("shrink_alpha", "loss_scale", "skipped_updates", "seconds", "tokens_per_second"),
+}
+
+
+class Asked(NamedTuple):
+    """What one step asked of the data, the pipeline and the engine."""
+
+    samples: list[int]
+    num_micro_batches: int
+    micro_size: int
+    shrink: ShrinkFactors
+    learning_rate: float
+
+
+class Parts(nn.Module):
+    """Rows, pipeline, engine and model at once: every token loss is 2.0, every third update is skipped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[Asked] = []
+        self._samples: list[int] = []
+
+    def __getitem__(self, sample_index: int) -> Row:
+        self._samples.append(sample_index)
+        return SyntheticRows()[sample_index]
+
+    def forward(self, tokens_BS: Tensor, p: Tensor, s: PackedSegments, t: Tensor, shrink: ShrinkFactors) -> Tensor:
+        self._shrink = shrink
+        return torch.full(tokens_BS.shape, 2.0)
+
+    def train(  # type: ignore[override]
+        self, forward_step: ForwardStep, batches: Iterator[MicroBatch], *, num_micro_batches: int, micro_size: int
+    ) -> list[Tensor]:
+        self._samples.clear()
+        reports = []
+        for _ in range(num_micro_batches):
+            output, loss = forward_step(batches, self)
+            reports.append(loss(output)[1])
+        assert next(batches, None) is None
+        self._micro = num_micro_batches, micro_size
+        return reports
+
+    def step(self, learning_rate: float) -> StepOutcome:
+        self.asked.append(Asked(list(self._samples), *self._micro, self._shrink, learning_rate))
+        skipped = len(self.asked) % 3 == 0
+        return StepOutcome(gradient_norm=math.inf if skipped else 0.5, applied=not skipped, loss_scale=64.0)
+
+
+def asked_in(launch: Launch, config: RunConfig, count: int) -> tuple[list[Asked], list[tuple[Progress, Record]]]:
+    topology = live_run(config, launch).topology
+    parts: Any = Parts()
+    stepper = Stepper(
+        config, dataset=parts, pipeline=parts, engine=parts, schedules=Schedules(config), topology=topology
+    )
+    progress, results = Progress(), []
+    for _ in range(count):
+        progress, record = stepper.step(progress)
+        results.append((progress, record))
+    disconnect()
+    return parts.asked, results
+
+
+def ramped_config(**sections: Any) -> RunConfig:
+    """Batches of 4, 4, 8, then 12 rows; the learning rate and the shrink change with every step."""
+    model = small_config().model.model_dump()
+    alpha = {"start": 1.0, "end": 0.1, "from_samples": 0, "over_samples": 90}
+    model["embedding_gradient_shrink"] = {"alpha": alpha, "logit_side": False}
+    return small_config(
+        batch={"global_size": 12, "ramp": {"start": 4, "increment": 4, "over_samples": 16}},
+        evaluation={"samples": 12},
+        model=model,
+        **sections,
+    )
+
+
+def test_the_batch_ramp_changes_the_number_of_micro_batches() -> None:
+    config = ramped_config()
+    asked, results = run_distributed(asked_in, 1, config, 5)[0]
+    assert [len(step.samples) for step in asked] == [4, 4, 8, 12, 12]
+    assert [step.num_micro_batches for step in asked] == [2, 2, 4, 6, 6]
+    assert {step.micro_size for step in asked} == {2}
+    assert [sample for step in asked for sample in step.samples] == list(range(40))
+    assert [record.values["batch_size"] for _, record in results] == [4, 4, 8, 12, 12]
+    assert [progress.samples for progress, _ in results] == [4, 8, 16, 28, 40]
+
+
+def test_data_parallel_ranks_share_the_rows_of_a_step() -> None:
+    config = ramped_config(parallel={"data": 2})
+    (first, first_results), (second, second_results) = run_distributed(asked_in, 2, config, 3)
+    assert [step.samples for step in first] == [[0, 1], [4, 5], [8, 9, 12, 13]]
+    assert [step.samples for step in second] == [[2, 3], [6, 7], [10, 11, 14, 15]]
+    assert [step.num_micro_batches for step in first] == [1, 1, 2]
+    for (_, one), (_, two) in zip(first_results, second_results, strict=True):
+        assert {k: v for k, v in one.values.items() if k not in ("seconds", "tokens_per_second")} == {
+            k: v for k, v in two.values.items() if k not in ("seconds", "tokens_per_second")
+        }
+
+
+def test_schedules_are_read_where_the_step_begins() -> None:
+    config = ramped_config()
+    schedules = Schedules(config)
+    asked, results = run_distributed(asked_in, 1, config, 4)[0]
+    for step, (_, record) in zip(asked, results, strict=True):
+        begins = step.samples[0]
+        alpha = schedules.embedding_gradient_alpha(begins)
+        assert step.learning_rate == record.values["learning_rate"] == schedules.learning_rate(begins)
+        assert record.values["shrink_alpha"] == alpha
+        assert step.shrink == ShrinkFactors(input_side=alpha, logit_side=1.0)
+    assert len({step.learning_rate for step in asked}) == len({step.shrink for step in asked}) == 4
+
+
+def test_a_skipped_update_is_counted_and_consumes_its_rows() -> None:
+    _, results = run_distributed(asked_in, 1, ramped_config(), 4)[0]
+    assert [progress.skipped_updates for progress, _ in results] == [0, 0, 1, 1]
+    assert [record.values["skipped_updates"] for _, record in results] == [0, 0, 1, 1]
+    assert [record.to_dict()["gradient_norm"] for _, record in results] == [0.5, 0.5, None, 0.5]
+    for progress, record in results:
+        assert (record.kind, record.step, record.samples) == ("train", progress.step, progress.samples)
+        assert record.values["loss"] == pytest.approx(2.0)
+        assert record.values["loss_scale"] == 64.0
+
+
+def real_records(launch: Launch, config: RunConfig, count: int) -> tuple[Progress, list[Record]]:
+    run = live_run(config, launch)
+    progress, records = Progress(), []
+    for _ in range(count):
+        progress, record = run.stepper.step(progress)
+        records.append(record)
+    disconnect()
+    return progress, records
+
+
+def test_a_record_is_complete_and_finite() -> None:
+    _, records = run_distributed(real_records, 1, small_config(), 2)[0]
+    for record in records:
+        assert set(record.values) == KEYS
+        assert all(math.isfinite(value) for value in record.values.values())
+        assert record.values["tokens_per_second"] == pytest.approx(8 * 32 / record.values["seconds"])
+        assert record.values["loss_scale"] == 1.0
+        json.dumps(record.to_dict(), allow_nan=False)
+
+
+def test_an_fp16_overflow_is_a_skipped_update() -> None:
+    scale = {"initial_power": 32, "hysteresis": 1}
+    config = small_config(precision={"dtype": "fp16", "loss_scale": scale})
+    progress, records = run_distributed(real_records, 1, config, 2)[0]
+    assert progress == Progress(step=2, samples=16, skipped_updates=2)
+    assert [record.values["skipped_updates"] for record in records] == [1, 2]
+    assert [record.values["loss_scale"] for record in records] == [2.0**31, 2.0**30]
+    assert [record.to_dict()["gradient_norm"] for record in records] == [None, None]
+    assert all(math.isfinite(record.values["loss"]) for record in records)
