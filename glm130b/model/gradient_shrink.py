@@ -1,7 +1,7 @@
 """Embedding gradient shrink (GLM-130B paper, section 3.2): identity forward, gradient times alpha.
 
-The paper writes it as ``w * alpha + w.detach() * (1 - alpha)``, which rounds 17 % of fp16 values away from ``w``.
-Scaling in the backward pass leaves the forward pass bit for bit as it was.
+The paper writes it as ``w * alpha + w.detach() * (1 - alpha)``, which at alpha 0.1 rounds one fp16 value in
+twelve away from ``w``. Scaling in the backward pass leaves the forward pass bit for bit as it was.
 """
 
 from dataclasses import dataclass

@@ -3,6 +3,7 @@
 Imported only when there is no GPU. Each line names what it opens; nothing on disk is changed.
 """
 
+import logging
 from typing import Any
 
 import deepspeed.ops
@@ -40,6 +41,8 @@ def open_cpu_door(num_threads: int = 1) -> None:
     torch.cuda.set_rng_state = lambda new_state, device="cuda": torch.set_rng_state(new_state)
     megatron_random._get_cuda_rng_state = lambda device="cuda", clone=False, graph_safe=False: torch.get_rng_state()
     megatron_random._set_cuda_rng_state = lambda state, device=-1, graph_safe=False: torch.set_rng_state(state)
+    # It warns whenever a fork of a stream moves the CPU's state; here that is what a fork does, and undoes.
+    logging.getLogger(megatron_random.__name__).setLevel(logging.ERROR)
 
     # DeepSpeed would compile a shared-memory all-reduce (20 s, needs a compiler), and refuses fp16 where the CPU has no
     # fast one.

@@ -8,6 +8,7 @@ Ranks count tensor first, then data, then pipeline, so that a tensor-parallel gr
     stage 1                4 5        6 7
 """
 
+import hashlib
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -108,8 +109,9 @@ def seed_dropout(seed: int, topology: Topology) -> None:
     Called with a seed derived from the step, it makes the masks a function of the step, so that a checkpoint needs no
     random state.
     """
-    own = seed + 1_000_003 * (topology.pipeline.rank + topology.pipeline.size * topology.data.rank)
-    tensor_parallel.model_parallel_cuda_manual_seed(own % 2**62, force_reset_rng=True)
+    place = f"{seed}/{topology.pipeline.rank}/{topology.data.rank}"
+    digest = hashlib.blake2b(place.encode(), digest_size=7).digest()  # any two seeds and places far apart
+    tensor_parallel.model_parallel_cuda_manual_seed(int.from_bytes(digest, "big"), force_reset_rng=True)
 
 
 def _axis(group: ProcessGroup) -> Axis:

@@ -1,0 +1,227 @@
+"""The door to DeepSpeed: every key that matters, whose state lies where, and what a step reports."""
+
+from collections import defaultdict
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from glm130b.config.sections import RunConfig
+from glm130b.data.batches import micro_batches
+from glm130b.launcher import Launch
+from glm130b.model.gradient_shrink import ShrinkFactors
+from glm130b.parallel.topology import disconnect
+from glm130b.parallel.zero import _deepspeed_config, _optimizer
+from glm130b.training.objective_loss import forward_step
+from tests.harness.pool import run_distributed
+from tests.harness.stage import in_layout
+from tests.harness.synthetic import SyntheticRows, small_config
+from tests.harness.training import LiveRun, live_run
+
+PRECISIONS = ["fp32", "bf16", "fp16"]
+
+
+def half_precision(dtype: str, **loss_scale: float) -> dict[str, Any]:
+    return {"dtype": dtype, "loss_scale": {"initial_power": 8, **loss_scale}}
+
+
+def accumulate(run: LiveRun) -> None:
+    """The gradients of one step, not yet applied."""
+    data, batch = run.topology.data, run.config.batch
+    rows = micro_batches(
+        SyntheticRows(),  # type: ignore[arg-type]
+        first_sample=0,
+        batch_size=batch.global_size,
+        micro_size=batch.micro_size,
+        data_rank=data.rank,
+        data_size=data.size,
+    )
+    run.pipeline.train(
+        forward_step(run.topology.device, ShrinkFactors()),
+        rows,
+        num_micro_batches=batch.global_size // (batch.micro_size * data.size),
+        micro_size=batch.micro_size,
+    )
+
+
+def test_keys_that_do_not_depend_on_the_precision() -> None:
+    ours = _deepspeed_config(small_config(parallel={"zero_stage": 2, "reduce_bucket_elements": 123}))
+    assert ours["gradient_accumulation_steps"] == 1
+    assert ours["managed_gradient_accumulation"] is False
+    assert ours["gradient_clipping"] == 0.5
+    assert ours["train_micro_batch_size_per_gpu"] == 2
+    zero = ours["zero_optimization"]
+    assert (zero["stage"], zero["reduce_bucket_size"], zero["allgather_bucket_size"]) == (2, 123, 123)
+    assert not {"fp16", "bf16", "data_types"} & ours.keys()
+
+
+@pytest.mark.parametrize(("in_fp32", "sums"), [(True, "fp32"), (False, "fp16")])
+def test_keys_of_fp16(in_fp32: bool, sums: str) -> None:
+    scale = {"initial_power": 12, "window_steps": 7, "hysteresis": 3, "minimum": 2.0}
+    precision = {"dtype": "fp16", "accumulate_gradients_in_fp32": in_fp32, "loss_scale": scale}
+    ours = _deepspeed_config(small_config(precision=precision))
+    assert ours["fp16"] == {
+        "enabled": True,
+        "initial_scale_power": 12,
+        "loss_scale_window": 7,
+        "hysteresis": 3,
+        "min_loss_scale": 2.0,
+    }
+    assert ours["data_types"] == {"grad_accum_dtype": sums}
+    assert ours["communication_data_type"] == sums
+    assert "bf16" not in ours
+
+
+@pytest.mark.parametrize(("in_fp32", "sums"), [(True, "fp32"), (False, "bf16")])
+def test_keys_of_bf16(in_fp32: bool, sums: str) -> None:
+    ours = _deepspeed_config(small_config(precision={"dtype": "bf16", "accumulate_gradients_in_fp32": in_fp32}))
+    assert ours["bf16"] == {"enabled": True, "immediate_grad_update": True}
+    assert ours["data_types"] == {"grad_accum_dtype": sums}
+    assert ours["communication_data_type"] == sums
+    assert "fp16" not in ours
+
+
+def test_matrices_are_decayed_and_vectors_are_not() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.LayerNorm(3))
+    config = small_config(optimizer={"weight_decay": 0.3, "beta1": 0.8, "beta2": 0.7, "epsilon": 1e-6}).optimizer
+    ours = _optimizer(config, model, torch.device("cpu"))
+    decayed, plain = ours.param_groups
+    assert [p is model[0].weight for p in decayed["params"]] == [True]
+    assert decayed["weight_decay"] == 0.3
+    assert len(plain["params"]) == 3
+    assert plain["weight_decay"] == 0.0
+    assert (decayed["betas"], decayed["eps"]) == ((0.8, 0.7), 1e-6)
+    assert isinstance(ours, torch.optim.AdamW)
+
+
+Held = list[tuple[str, int, int, int, dict[str, tuple[int, torch.dtype]]]]
+
+
+def held_fragments(launch: Launch, config: RunConfig) -> tuple[int, Held]:
+    """The stage's index, and (name, size, start, length, state) of every fragment here."""
+    run = live_run(config, launch)
+    names = {id(parameter): name for name, parameter in run.model.named_parameters()}
+    place = run.topology.tensor.rank + run.topology.tensor.size * run.topology.pipeline.rank
+    held = []
+    for f in run.engine.fragments():
+        state = {name: (tensor.numel(), tensor.dtype) for name, tensor in f.state.items()}
+        held.append((names[id(f.parameter)], f.parameter.numel(), f.start, len(f.state["master"]), state))
+        flat = f.parameter.detach().flatten()[f.start : f.start + len(f.state["master"])]
+        assert torch.equal(f.state["master"].to(flat.dtype), flat)  # the part that it says it is
+    assert {name for name, *_ in held} <= set(names.values())
+    disconnect()
+    return place, held
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("dtype", PRECISIONS)
+def test_fragments_of_a_data_group_cover_every_parameter_once(dtype: str, optimizer: str) -> None:
+    sections = {"precision": half_precision(dtype), "optimizer": {"name": optimizer}}
+    layout, stages = ("TP2 PP2 DP2", 4) if dtype == "fp16" and optimizer == "adamw" else ("TP1", 1)
+    config, world_size = in_layout(small_config(**sections), layout)
+    if layout == "TP1":
+        config = config.model_copy(update={"parallel": config.parallel.model_copy(update={"data": 2})})
+        world_size = 2
+    owners: dict[tuple[int, str], Tensor] = {}
+    ranks = run_distributed(held_fragments, world_size, config)
+    for place, fragments in ranks:
+        for name, size, start, length, state in fragments:
+            assert length > 0
+            owners.setdefault((place, name), torch.zeros(size, dtype=torch.int))[start : start + length] += 1
+            assert state.keys() == ({"master", "exp_avg", "exp_avg_sq"} if optimizer == "adamw" else {"master"})
+            assert set(state.values()) == {(length, torch.float32)}
+    assert all((count == 1).all() for count in owners.values())
+    assert len({place for place, _ in owners}) == stages
+    names_by_place: dict[int, set[str]] = defaultdict(set)
+    for place, name in owners:
+        names_by_place[place].add(name)
+    # Two layers a stage under PP2, all four without; embedding, and on the last stage the final LayerNorm's two.
+    total = sum(len(names) for names in names_by_place.values())
+    assert total == (2 * (2 * 12 + 1 + 2 * 12 + 2 + 1) if stages == 4 else 4 * 12 + 1 + 2)
+    assert all(fragments for _, fragments in ranks)
+
+
+def published(launch: Launch, config: RunConfig) -> bool:
+    """Write new masters through the fragments; whether both ranks' models hold them all, rounded."""
+    run = live_run(config, launch)
+    for fragment in run.engine.fragments():
+        size = len(fragment.state["master"])
+        fragment.state["master"].copy_(torch.arange(fragment.start, fragment.start + size) / 1000)
+    run.engine.publish_master_weights()
+    expected = [torch.arange(p.numel()).div(1000).to(p.dtype) for p in run.model.parameters()]
+    disconnect()
+    return all(torch.equal(p.detach().flatten(), e) for p, e in zip(run.model.parameters(), expected, strict=True))
+
+
+@pytest.mark.parametrize("dtype", PRECISIONS)
+def test_published_masters_reach_every_rank(dtype: str) -> None:
+    config = small_config(precision=half_precision(dtype), parallel={"data": 2})
+    assert run_distributed(published, 2, config) == [True, True]
+
+
+def counters_back_and_forth(launch: Launch, config: RunConfig) -> list[dict[str, Any]]:
+    """Counters of a fresh engine, after two steps, after going back, and after going forward again."""
+    run = live_run(config, launch)
+    seen = [run.engine.counters()]
+    run.take_steps(2)
+    seen.append(run.engine.counters())
+    for counters in seen[:2]:
+        run.engine.restore_counters(counters)
+        seen.append(run.engine.counters())
+    disconnect()
+    return seen
+
+
+@pytest.mark.parametrize("dtype", PRECISIONS)
+def test_counters_go_out_and_come_back(dtype: str) -> None:
+    """In fp16 at a scale of 2**32 both steps overflow, so that the scaler has something to tell."""
+    config = small_config(precision=half_precision(dtype, initial_power=32, hysteresis=1))
+    ((fresh, later, back, forth),) = run_distributed(counters_back_and_forth, 1, config)
+    assert fresh["optimizer_step"] == back["optimizer_step"] == 0.0
+    assert fresh["loss_scaler"] == back["loss_scaler"]
+    assert later == forth
+    if dtype == "fp16":
+        assert fresh["loss_scaler"]["cur_scale"] == 2.0**32
+        assert later["loss_scaler"]["cur_scale"] == 2.0**30
+        assert later["optimizer_step"] == 0.0
+    else:
+        assert later == {"optimizer_step": 2.0, "loss_scaler": {}}
+
+
+def one_step(launch: Launch, config: RunConfig, learning_rate: float) -> dict[str, Any]:
+    """What one step does to the weights, beside what its gradient asks for."""
+    run = live_run(config, launch)
+    accumulate(run)
+    before = torch.cat([p.detach().flatten() for p in run.model.parameters()])
+    gradient = torch.cat([run.engine.gradient_of(p).flatten().clone() for p in run.model.parameters()])
+    outcome = run.engine.step(learning_rate)
+    after = torch.cat([p.detach().flatten() for p in run.model.parameters()])
+    cleared = all(p.grad is None or not p.grad.any() for p in run.model.parameters())
+    disconnect()
+    return {"moved": after - before, "gradient": gradient, "outcome": outcome, "cleared": cleared}
+
+
+@pytest.mark.parametrize("learning_rate", [0.0, 0.125])
+def test_the_learning_rate_is_the_one_given(learning_rate: float) -> None:
+    config = small_config(optimizer={"name": "sgd", "weight_decay": 0.0, "clip_gradient_norm": 1e6})
+    (step,) = run_distributed(one_step, 1, config, learning_rate)
+    torch.testing.assert_close(step["moved"], -learning_rate * step["gradient"], atol=2e-7, rtol=1e-5)
+    assert step["outcome"].gradient_norm == pytest.approx(step["gradient"].norm().item(), rel=1e-5)
+    assert (step["outcome"].applied, step["outcome"].loss_scale) == (True, 1.0)
+    assert step["cleared"]
+
+
+def test_the_gradient_is_clipped_to_its_norm() -> None:
+    config = small_config(optimizer={"name": "sgd", "weight_decay": 0.0, "clip_gradient_norm": 0.01})
+    (step,) = run_distributed(one_step, 1, config, 1.0)
+    assert step["outcome"].gradient_norm > 0.1  # the norm before clipping
+    assert step["moved"].norm().item() == pytest.approx(0.01, rel=1e-3)
+
+
+def test_an_overflow_changes_nothing_but_the_scale() -> None:
+    config = small_config(precision=half_precision("fp16", initial_power=32, hysteresis=1))
+    (step,) = run_distributed(one_step, 1, config, 0.1)
+    assert not step["moved"].any()
+    assert (step["outcome"].applied, step["outcome"].gradient_norm) == (False, float("inf"))
+    assert step["outcome"].loss_scale == 2.0**31
