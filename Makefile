@@ -23,7 +23,8 @@ setup: $(SETUP) ## make .venv with every package at its pinned version; PYTHON=p
 
 train: demo-data ## train the tiny GLM on this machine, 8 processes, then let it fill blanks; again: continue it
 	deepspeed --num_accelerators 8 launch/pretrain.sh configs/tiny.yaml
-	glm130b generate runs/tiny --prompt "Return the [MASK] of the list." --prompt "Return a new string [gMASK]"
+	glm130b generate runs/tiny --temperature 0.6 --top-k 8 --max-tokens 24 \
+	    --prompt "If the argument is not given, [MASK] is returned." --prompt "The function returns[gMASK]"
 
 test: check ## check, then every test but the long ones
 	pytest -m "not full and not gpu" --ignore tests/architecture
@@ -59,7 +60,7 @@ $(TEXTS) $(DEMO)/text/facts.jsonl &: $(wildcard tools/demo*.py tools/demo/*) | $
 	python tools/demo_corpus.py $(DEMO)/text
 
 $(DEMO)/tokenizer.model: $(TEXTS) | $(SETUP)
-	glm130b tokenizer --output $@ --pieces 4088 $^
+	glm130b tokenizer --output $@ --pieces 4088 --character-coverage 0.9999 $^
 
 $(DEMO)/corpora/facts/validation.idx: FLAGS := --instructions
 $(DEMO)/corpora/%/validation.idx: $(DEMO)/text/%.jsonl $(DEMO)/tokenizer.model | $(SETUP)

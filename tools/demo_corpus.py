@@ -59,7 +59,7 @@ def write_corpus(folder: Path, *, library: Path) -> None:
 def english_documents(modules: Iterable[Module], topics: dict[str, str]) -> Iterator[str]:
     """The language reference, then each module's docstrings under their dotted names; no docstring comes twice."""
     for topic in sorted(topics):
-        yield from split_prose(topics[topic])
+        yield from split_prose(unwrapped(topics[topic]))
     seen: set[str] = set()
     for module in modules:
         tree = module.tree()
@@ -69,7 +69,7 @@ def english_documents(modules: Iterable[Module], topics: dict[str, str]) -> Iter
             if docstring and len(docstring) >= SHORTEST_TEXT and docstring not in seen:
                 seen.add(docstring)
                 sections.append(f"{name}\n{docstring}")
-        yield from split_prose("\n\n".join(sections))
+        yield from split_prose(unwrapped("\n\n".join(sections)))
 
 
 def code_documents(modules: Sequence[Module]) -> Iterator[str]:
@@ -79,6 +79,11 @@ def code_documents(modules: Sequence[Module]) -> Iterator[str]:
         if len(module.source) <= left:
             left -= len(module.source)
             yield from split_code(module)
+
+
+def unwrapped(text: str) -> str:
+    """The text with its paragraphs on one line: a line end that only wraps prose is a space."""
+    return re.sub(r"(?m)^(\S.{45,})\n(?=[\w\"'(`*])", r"\1 ", text)
 
 
 def split_prose(text: str) -> Iterator[str]:

@@ -25,11 +25,19 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--pieces", required=True, type=int, help="pieces of the model; eight special tokens come on top"
     )
+    parser.add_argument(
+        "--character-coverage",
+        type=float,
+        default=0.9995,
+        help="share of the text's characters that get a piece; the rarer ones are written in bytes (default 0.9995)",
+    )
 
 
 def run(arguments: Namespace) -> int:
     """Train, write the model and say so in one line."""
-    model, sample_share = train(arguments.files, pieces=arguments.pieces)
+    model, sample_share = train(
+        arguments.files, pieces=arguments.pieces, character_coverage=arguments.character_coverage
+    )
     output: Path = arguments.output
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = output.with_name(f".{output.name}.partial")
@@ -39,7 +47,7 @@ def run(arguments: Namespace) -> int:
     return 0
 
 
-def train(files: Sequence[Path], *, pieces: int) -> tuple[bytes, float]:
+def train(files: Sequence[Path], *, pieces: int, character_coverage: float = 0.9995) -> tuple[bytes, float]:
     """A serialised SentencePiece model of exactly ``pieces`` pieces, and the share of the lines it was trained on.
 
     Byte-pair encoding with byte fallback, nothing normalised, no space added or taken away, newline a piece of its
@@ -60,7 +68,7 @@ def train(files: Sequence[Path], *, pieces: int) -> tuple[bytes, float]:
             vocab_size=pieces,
             hard_vocab_limit=True,
             byte_fallback=True,
-            character_coverage=0.9995,
+            character_coverage=character_coverage,
             normalization_rule_name="identity",
             remove_extra_whitespaces=False,
             add_dummy_prefix=False,

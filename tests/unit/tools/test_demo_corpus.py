@@ -76,7 +76,8 @@ def test_english_and_code_are_enough_to_train_a_tokenizer_and_no_document_is_lon
 
 def test_a_known_docstring_is_in_the_english_and_a_known_package_of_tests_is_not(corpus: Path) -> None:
     english = "\n".join(record["text"] for record in records(corpus / "english.jsonl"))
-    assert f"textwrap.dedent\n{inspect.cleandoc(importlib.import_module('textwrap').dedent.__doc__)}" in english
+    docstring = inspect.cleandoc(importlib.import_module("textwrap").dedent.__doc__)
+    assert f"textwrap.dedent\n{demo_corpus.unwrapped(docstring)}" in english
     assert not re.search(r"^(test|lib2to3|ensurepip|site-packages)\.", english, re.MULTILINE)
 
 
@@ -244,6 +245,11 @@ def twice(b): ...
         Fact("module", "Kettle", "", "kitchen"),
         Fact("module", "pour", "", "kitchen"),
     }
+
+
+def test_wrapped_prose_is_put_on_one_line_and_nothing_else_is() -> None:
+    wrapped = "A sentence that is long enough to have been wrapped\nby hand.\n\n    indented\n    code\n* a\n* b\nshort\nlines"
+    assert demo_corpus.unwrapped(wrapped) == wrapped.replace("wrapped\nby", "wrapped by")
 
 
 def test_code_is_cut_at_statements_and_loses_nothing(modules: list[Module]) -> None:
