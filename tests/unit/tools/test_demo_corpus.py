@@ -248,7 +248,9 @@ def twice(b): ...
 
 
 def test_wrapped_prose_is_put_on_one_line_and_nothing_else_is() -> None:
-    wrapped = "A sentence that is long enough to have been wrapped\nby hand.\n\n    indented\n    code\n* a\n* b\nshort\nlines"
+    wrapped = (
+        "A sentence that is long enough to have been wrapped\nby hand.\n\n    indented\n    code\n* a\nshort\nlines"
+    )
     assert demo_corpus.unwrapped(wrapped) == wrapped.replace("wrapped\nby", "wrapped by")
 
 
