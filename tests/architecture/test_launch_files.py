@@ -74,7 +74,9 @@ def test_every_target_is_explained_by_help(root: Path) -> None:
     (phony,) = re.findall(r"^\.PHONY: (.*)$", makefile, re.M)
     explained = set(re.findall(r"^([a-z-]+):.*## \S", makefile, re.M))
     assert explained == set(phony.split())
-    shown = subprocess.run(["make", "help"], cwd=root, capture_output=True, text=True, check=True, timeout=10).stdout
+    shown = subprocess.run(
+        ["make", "--no-print-directory", "help"], cwd=root, capture_output=True, text=True, check=True, timeout=10
+    ).stdout
     assert {line.split()[1] for line in shown.splitlines()} == explained
 
 
