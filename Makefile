@@ -22,8 +22,8 @@ help: ## list the targets
 setup: $(SETUP) ## make .venv with every package at its pinned version; PYTHON=python3.11 chooses the interpreter
 
 train: demo-data ## train the tiny GLM on this machine, 8 processes, then let it fill blanks; again: continue it
-	deepspeed --num_accelerators 8 launch/pretrain.sh configs/tiny.yaml
-	glm130b generate runs/tiny --temperature 0.6 --top-k 8 --max-tokens 24 \
+	DS_ACCELERATOR=cpu deepspeed --num_accelerators 8 launch/pretrain.sh configs/tiny.yaml
+	DS_ACCELERATOR=cpu glm130b generate runs/tiny --temperature 0.6 --top-k 8 --max-tokens 24 \
 	    --prompt "If the argument is not given, [MASK] is returned." --prompt "The function returns[gMASK]"
 
 test: check ## check, then every test but the long ones

@@ -12,6 +12,7 @@ import socket
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from glm130b.config.errors import UserError
 
@@ -22,6 +23,7 @@ _NOISE = (
     "(Transformer Engine and )?Apex (is|are) not installed",  # Megatron-core; both are optional
     "full scope is deprecated",  # Megatron-core, about its own default
     "`torch.distributed.all_gather_into_tensor` is deprecated",  # DeepSpeed calls it
+    "torch.distributed is disabled, unavailable or uninitialized",  # a checkpoint is read in one process, as is meant
 )
 """Beginnings (regular expressions) of warnings that the libraries give on every run and that ask nothing of a user."""
 
@@ -39,11 +41,19 @@ class Launch:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Launch":
-        """The place that a launcher's variables name, if they are all there; else the only place of a job of one."""
+        """The place that a launcher's variables name; without any the only place of a job of one.
+
+        Raises ``UserError`` when some of a launcher's variables are missing or no numbers: the processes would not find
+        each other, and each would train alone.
+        """
         environment = os.environ if environment is None else environment
         for names in _PLACES:
-            if all(name in environment for name in names):
-                return cls(*(int(environment[name]) for name in names))
+            values = [environment.get(name, "") for name in names]
+            if all(value.isdecimal() for value in values):
+                return cls(*map(int, values))
+        if any(name in environment for name in _PLACES[0]):
+            given = ", ".join(f"{name}={environment.get(name, '')}" for name in _PLACES[0])
+            raise UserError(f"{given}: is no place in a job; set all three to whole numbers, or none")
         return cls(rank=0, local_rank=0, world_size=1)
 
 
@@ -69,12 +79,19 @@ def prepare_environment(launch: Launch) -> None:
     environment.setdefault("OMP_NUM_THREADS", "1")
     if environment["MASTER_ADDR"] in _LOOPBACK:
         environment.setdefault("GLOO_SOCKET_IFNAME", "lo")  # gloo would look up the host's name, which may not resolve
+    if environment.get("DS_ACCELERATOR") == "cpu":
+        environment["CUDA_VISIBLE_DEVICES"] = ""  # the CPU is asked for on a machine with GPUs
     for message in _NOISE:
         warnings.filterwarnings("ignore", message=message)
 
     import torch  # from here on torch reads the settings above
 
     if not torch.cuda.is_available():
+        if environment.get("DS_ACCELERATOR") != "cpu" and Path("/dev/nvidiactl").exists():
+            raise UserError(
+                f"{socket.gethostname()}: has an NVIDIA GPU that torch cannot use; mend its driver or install a CUDA "
+                "build of torch, or set DS_ACCELERATOR=cpu to train on the CPU"
+            )
         environment.setdefault("DS_ACCELERATOR", "cpu")  # unset, DeepSpeed warns that it found none
 
 

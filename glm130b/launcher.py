@@ -34,7 +34,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     # deepspeed passes the local rank as an argument too; LOCAL_RANK says the same.
     words = [word for word in (sys.argv[1:] if argv is None else argv) if not word.startswith("--local_rank=")]
-    launch = Launch.from_environment()
+    try:
+        launch = Launch.from_environment()
+    except UserError as error:
+        _report(error, Launch(rank=0, local_rank=0, world_size=1))
     if not words or {"-h", "--help"} & set(words):
         if launch.rank == 0:
             print(USAGE, file=sys.stdout if words else sys.stderr)

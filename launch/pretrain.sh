@@ -17,13 +17,20 @@ if ! command -v deepspeed >/dev/null; then
 fi
 case "${1:-}" in
 "" | -h | --help) exec python3 "$here/pretrain.sh" "$@" ;;
+-*)
+    echo "glm130b: error: $1: the bash form takes CONFIG first and chooses the launcher's options itself; to give your own: deepspeed $1 ... $0 CONFIG" >&2
+    exit 2
+    ;;
 esac
 
 . "$here/env.sh"
 # "--num_accelerators 8" on a machine without a GPU, where deepspeed sees one slot; nothing where it can count GPUs.
 arguments="$(glm130b launcher-arguments "$@")"
+if [ -n "$arguments" ]; then
+    export DS_ACCELERATOR=cpu # unasked, DeepSpeed says at length that it found no other
+fi
 # shellcheck disable=SC2086 # the arguments are words
-exec deepspeed --log_level warning $arguments "$here/pretrain.sh" "$@"
+exec deepspeed --log_level error $arguments "$here/pretrain.sh" "$@"
 : <<'# end of the Python part'
 '''
 

@@ -22,23 +22,30 @@ class CheckpointFolder:
     def latest(self) -> Path | None:
         """The newest whole checkpoint, or None when the run has none.
 
-        Raises UserError when ``latest`` names one that is not there.
+        Raises UserError when ``latest`` names one that is not whole, or is gone while checkpoints are there: starting
+        anew would overwrite them.
         """
         pointer = self._path / "latest"
         if not pointer.exists():
+            if saved := sorted(self._path.glob("step-*")):
+                raise UserError(
+                    f"{pointer}: is missing although {saved[-1].name} is there; write that name into it to resume, or "
+                    "choose another name for the run to start anew"
+                )
             return None
         checkpoint = self._path / pointer.read_text().strip()
-        if not (checkpoint / ".metadata").exists():
+        if not all((checkpoint / file).exists() for file in (".metadata", "run.json")):
             raise UserError(
                 f"{pointer}: names {checkpoint.name!r}, which is not a whole checkpoint; write the name of another "
-                "step-* folder into it, or remove the file to start anew"
+                "step-* folder into it, or choose another name for the run to start anew"
             )
         return checkpoint
 
     def begin(self, step: int) -> Path:
-        """An empty folder to write the checkpoint of ``step`` into."""
+        """An empty folder to write the checkpoint of ``step`` into; what earlier kills left half-written goes."""
+        for leftover in self._path.glob(".step-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
         writing = self.writing(step)
-        shutil.rmtree(writing, ignore_errors=True)
         writing.mkdir(parents=True)
         return writing
 
@@ -46,20 +53,27 @@ class CheckpointFolder:
         """The folder that ``begin`` made, as every rank sees it."""
         return self._path / f".step-{step:08d}.writing"
 
-    def commit(self, step: int) -> Path:
-        """Give the written checkpoint its name and point ``latest`` at it."""
-        whole = self._path / f"step-{step:08d}"
-        shutil.rmtree(whole, ignore_errors=True)
-        self.writing(step).rename(whole)
+    def commit(self, step: int, description: str) -> Path:
+        """Add ``run.json``, give the written checkpoint its name and point ``latest`` at it, in this order."""
+        writing, whole = self.writing(step), self._path / f"step-{step:08d}"
+        _write(writing / "run.json", description)
+        _sync(writing)
+        if whole.exists():
+            whole.rename(self._path / f".step-{step:08d}.replaced")
+        writing.rename(whole)
         _sync(self._path)
         beside = self._path / ".latest.writing"
-        with beside.open("w") as file:
-            file.write(whole.name)
-            file.flush()
-            os.fsync(file.fileno())
+        _write(beside, whole.name)
         beside.replace(self._path / "latest")
         _sync(self._path)
         return whole
+
+
+def _write(file: Path, text: str) -> None:
+    with file.open("w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def _sync(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""When to save: every ``checkpoint.every_steps`` and at the end."""
+"""When to save: every ``checkpoint.every_steps`` and after the last step."""
 
 from glm130b.checkpoint.store import CheckpointStore
 from glm130b.training.metrics import Record
@@ -8,22 +8,15 @@ from glm130b.training.progress import Progress
 class SaveCheckpoints:
     """A hook, the last in the order: what it saves has been evaluated and recorded."""
 
-    def __init__(self, store: CheckpointStore, *, every_steps: int) -> None:
+    def __init__(self, store: CheckpointStore, *, every_steps: int, train_samples: int) -> None:
         self._store = store
         self._every_steps = every_steps
-        self._saved_step = -1
+        self._train_samples = train_samples
 
     def before_training(self, progress: Progress) -> None:
-        self._saved_step = progress.step
+        """What has been restored is saved already, and initial weights follow from the config."""
 
     def after_step(self, progress: Progress, record: Record) -> None:
-        if progress.step % self._every_steps == 0:
-            self._save(progress)
-
-    def after_training(self, progress: Progress) -> None:
-        if self._saved_step != progress.step:
-            self._save(progress)
-
-    def _save(self, progress: Progress) -> None:
-        self._store.save(progress)
-        self._saved_step = progress.step
+        is_last = progress.samples >= self._train_samples
+        if is_last or progress.step % self._every_steps == 0:
+            self._store.save(progress)

@@ -28,6 +28,7 @@ class GLMDataset:
         self._text: dict[str, TextRows] = {}
         self._instructions: dict[str, InstructionRows] = {}
         tokenizer = Tokenizer.load(config.data.tokenizer)
+        self.tokenizer_fingerprint = tokenizer.fingerprint
         problems = []
         if tokenizer.vocab_size > config.model.vocab_size:
             problems.append(

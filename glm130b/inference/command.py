@@ -14,11 +14,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="text with [MASK], [sMASK] or [gMASK]; without one it is continued; may be repeated",
     )
-    parser.add_argument("--max-tokens", type=int, default=48, help="longest answer for one blank (default 48)")
+    parser.add_argument("--max-tokens", type=_from_one, default=48, help="longest answer for one blank (default 48)")
     parser.add_argument(
-        "--temperature", type=float, default=0.0, help="0 takes the most likely token each time (default)"
+        "--temperature", type=_from_zero, default=0.0, help="0 takes the most likely token each time (default)"
     )
-    parser.add_argument("--top-k", type=int, default=0, help="draw from the k most likely tokens only (default: all)")
+    parser.add_argument(
+        "--top-k", type=_from_one, default=0, help="draw from the k most likely tokens only (default: all)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of the draws")
 
 
@@ -38,3 +40,15 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"blank   {blank!r}")
         print(f"filled  {filling.text}")
     return 0
+
+
+def _from_one(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return number
+
+
+def _from_zero(text: str) -> float:
+    if not 0 <= (number := float(text)) < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 on")
+    return number

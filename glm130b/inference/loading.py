@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 import torch.distributed.checkpoint as dcp
-from pydantic import ValidationError
 
+from glm130b.checkpoint.description import Description
 from glm130b.checkpoint.folder import CheckpointFolder
 from glm130b.config.errors import UserError
 from glm130b.config.sections import ModelConfig, ParallelConfig, PrecisionConfig, RunConfig
@@ -36,23 +36,16 @@ def load_run(run: Path) -> TrainedModel:
     checkpoint = CheckpointFolder(run / "checkpoints").latest()
     if checkpoint is None:
         raise UserError(f"{run}: has no checkpoint; give the folder of a run that has trained, such as runs/tiny")
-    config = _saved_config(checkpoint)
+    description = Description.read(checkpoint)
+    config = RunConfig.model_validate_json(json.dumps(description.config))
     tokenizer = Tokenizer.load(config.data.tokenizer)
+    description.check_continues(config, tokenizer.fingerprint)
     device = open_device(local_rank=0)
     # The weights are kept in fp32; a GPU computes in the run's own format.
     dtype = config.precision.dtype if device.type == "cuda" else "fp32"
     model = _whole_model(config.model, PrecisionConfig(dtype=dtype), device)
     _load_weights(model, checkpoint)
     return TrainedModel(model.eval(), tokenizer, device)
-
-
-def _saved_config(checkpoint: Path) -> RunConfig:
-    description = checkpoint / "run.json"
-    try:
-        saved = json.loads(description.read_text())["config"]
-        return RunConfig.model_validate_json(json.dumps(saved))
-    except (OSError, ValueError, KeyError, ValidationError) as error:
-        raise UserError(f"{description}: cannot be read ({type(error).__name__}); use another checkpoint") from error
 
 
 def _whole_model(model: ModelConfig, precision: PrecisionConfig, device: torch.device) -> GLM:
@@ -80,6 +73,6 @@ def _lone_topology(parallel: ParallelConfig, device: torch.device) -> Topology:
 @torch.no_grad()
 def _load_weights(model: GLM, checkpoint: Path) -> None:
     masters = {f"master/{shard.name}": torch.empty(shard.whole_shape) for shard in parameter_shards(model)}
-    dcp.load(masters, storage_reader=dcp.FileSystemReader(checkpoint))
+    dcp.load(masters, storage_reader=dcp.FileSystemReader(checkpoint), no_dist=True)
     for shard in parameter_shards(model):
         shard.parameter.copy_(masters[f"master/{shard.name}"])

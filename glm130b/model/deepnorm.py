@@ -61,6 +61,10 @@ class DeepNormLayer(TransformerLayer):
         return make_viewless_tensor(hidden_states, requires_grad=hidden_states.requires_grad, keep_graph=True), None
 
 
+LAYER_NORM = WrappedTorchNorm
+"""The model's one LayerNorm; left to itself Megatron-core takes another for the last one, by what is installed."""
+
+
 def deepnorm_layer_spec() -> ModuleSpec:
     """Megatron-core's recipe for one layer: which part stands where."""
     attention = ModuleSpec(
@@ -76,9 +80,9 @@ def deepnorm_layer_spec() -> ModuleSpec:
     return ModuleSpec(
         module=DeepNormLayer,
         submodules=TransformerLayerSubmodules(
-            input_layernorm=WrappedTorchNorm,
+            input_layernorm=LAYER_NORM,
             self_attention=attention,
-            pre_mlp_layernorm=WrappedTorchNorm,
+            pre_mlp_layernorm=LAYER_NORM,
             mlp=ffn,
         ),
     )

@@ -6,14 +6,18 @@ from megatron.core.process_groups_config import ProcessGroupCollection
 from megatron.core.tensor_parallel import ColumnParallelLinear, VocabParallelEmbedding, vocab_parallel_cross_entropy
 from megatron.core.transformer.enums import ModelType
 from megatron.core.transformer.module import MegatronModule
-from megatron.core.transformer.transformer_block import TransformerBlock
+from megatron.core.transformer.transformer_block import (
+    TransformerBlock,
+    TransformerBlockSubmodules,
+    get_num_layers_to_build,
+)
 from megatron.core.transformer.transformer_config import TransformerConfig
 from torch import Tensor, nn
 from torch.nn.functional import dropout
 
 from glm130b.config.sections import ModelConfig
 from glm130b.model.attention import PackedSegments
-from glm130b.model.deepnorm import deepnorm_layer_spec
+from glm130b.model.deepnorm import LAYER_NORM, deepnorm_layer_spec
 from glm130b.model.gradient_shrink import ShrinkFactors, shrink_gradient
 from glm130b.model.rotary import rotary_angles
 
@@ -49,9 +53,10 @@ class GLM(MegatronModule):
                 config=transformer,
                 tp_group=groups.tp,
             )
+        num_layers = get_num_layers_to_build(transformer, pp_rank=groups.pp.rank())
         self.decoder = TransformerBlock(
             transformer,
-            deepnorm_layer_spec(),
+            TransformerBlockSubmodules([deepnorm_layer_spec()] * num_layers, layer_norm=LAYER_NORM),
             pre_process=first_stage,
             post_process=last_stage,
             pg_collection=groups,

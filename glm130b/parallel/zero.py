@@ -124,7 +124,7 @@ class ZeroEngine:
         self._ensure_optimizer_state()
         for state in self._optimizer.optimizer.state.values():
             if "step" in state:
-                state["step"] = torch.tensor(counters["optimizer_step"])
+                state["step"].fill_(counters["optimizer_step"])
         if self._is_fp16:
             vars(self._optimizer.loss_scaler).update(counters["loss_scaler"])
 
@@ -137,12 +137,16 @@ class ZeroEngine:
             for flat in group["params"]:
                 state = flat_optimizer.state[flat]
                 if "exp_avg" not in state:
-                    state["step"] = torch.tensor(0.0)
+                    # The fused kernel reads the step count on the GPU, the others on the CPU.
+                    state["step"] = torch.zeros((), device=flat.device if group.get("fused") else "cpu")
                     state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(flat), torch.zeros_like(flat)
 
 
 class _ModelParallelUnit:
-    """The grid as DeepSpeed asks for it. Listed method by method, because DeepSpeed probes with ``hasattr``."""
+    """The grid as DeepSpeed asks for it: ``get_<axis>_group``, ``_rank`` and ``_world_size`` of four axes.
+
+    Nothing else is answered, because DeepSpeed probes with ``hasattr`` for what a unit can do.
+    """
 
     def __init__(self, topology: Topology) -> None:
         for name, axis in (

@@ -12,7 +12,8 @@ from glm130b.training.progress import Progress
 
 
 class Evaluation:
-    """A hook: evaluates before the first step of a run, every ``evaluation.every_steps``, and at the end."""
+    """A hook: evaluates before the first step of a run, every ``evaluation.every_steps``, and
+    after the last."""
 
     def __init__(
         self, config: RunConfig, *, dataset: GLMDataset, pipeline: Pipeline, topology: Topology, recorder: Recorder
@@ -22,19 +23,14 @@ class Evaluation:
         self._pipeline = pipeline
         self._topology = topology
         self._recorder = recorder
-        self._evaluated_step = -1
 
     def before_training(self, progress: Progress) -> None:
         if progress.step == 0:
             self._evaluate(progress)
-        self._evaluated_step = progress.step  # a resumed run was evaluated before it was saved
 
     def after_step(self, progress: Progress, record: Record) -> None:
-        if progress.step % self._config.evaluation.every_steps == 0:
-            self._evaluate(progress)
-
-    def after_training(self, progress: Progress) -> None:
-        if self._evaluated_step != progress.step:
+        is_last = progress.samples >= self._config.train_samples
+        if is_last or progress.step % self._config.evaluation.every_steps == 0:
             self._evaluate(progress)
 
     def _evaluate(self, progress: Progress) -> None:
@@ -54,5 +50,4 @@ class Evaluation:
             micro_size=micro_size,
         )
         losses = mean_losses(reports, self._topology)
-        self._evaluated_step = progress.step
         self._recorder.write(Record(kind="validation", step=progress.step, samples=progress.samples, values=losses))

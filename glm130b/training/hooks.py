@@ -8,13 +8,11 @@ from glm130b.training.progress import Progress
 
 
 class Hook(Protocol):
-    """Something done before the first step, after each step, and after the last."""
+    """Something done before the first step and after each step."""
 
     def before_training(self, progress: Progress) -> None: ...
 
     def after_step(self, progress: Progress, record: Record) -> None: ...
-
-    def after_training(self, progress: Progress) -> None: ...
 
 
 class RecordSteps:
@@ -28,6 +26,3 @@ class RecordSteps:
 
     def after_step(self, progress: Progress, record: Record) -> None:
         self._recorder.write(record)
-
-    def after_training(self, progress: Progress) -> None:
-        """The last step has been recorded already."""

@@ -15,6 +15,4 @@ def train(stepper: Stepper, progress: Progress, *, train_samples: int, hooks: Se
         progress, record = stepper.step(progress)
         for hook in hooks:
             hook.after_step(progress, record)
-    for hook in hooks:
-        hook.after_training(progress)
     return progress

@@ -55,11 +55,28 @@ def test_any_layout_loads_what_another_saved(tmp_path: Path, layout: str, parall
         assert second == pytest.approx(first, abs=1e-5)
 
 
-def test_another_model_is_refused_by_name_of_the_tensor(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("sections", "problem"),
+    [
+        ({"model": {"ffn_hidden_size": 64}}, r"model\.ffn_hidden_size: 64 now, 48 in the checkpoint"),
+        ({"model": {"num_layers": 2}}, r"model\.num_layers: 2 now, 4 in the checkpoint"),
+        ({"model": {"num_attention_heads": 2}}, r"model\.num_attention_heads: 2 now, 4 in the checkpoint"),
+        ({"seed": 12}, r"seed: 12 now, 11 in the checkpoint"),
+    ],
+)
+def test_a_run_that_is_not_the_saved_one_is_refused(tmp_path: Path, sections: dict[str, Any], problem: str) -> None:
     saved, _ = laid_out("TP1 PP1 DP1")
     run_distributed(save_then_continue, 1, saved, tmp_path, 1, 0)
-    other, _ = laid_out("TP1 PP1 DP1", model={"ffn_hidden_size": 64})
-    with pytest.raises(UserError, match=r"decoder\.layers\.0\.mlp\.linear_fc\d\.\w+ has shape .* more tensors"):
+    other, _ = laid_out("TP1 PP1 DP1", **sections)
+    with pytest.raises(UserError, match=problem):
+        run_distributed(resume, 1, other, tmp_path, 1)
+
+
+def test_another_optimizer_is_refused_by_name_of_the_tensor(tmp_path: Path) -> None:
+    saved, _ = laid_out("TP1 PP1 DP1", optimizer={"name": "sgd"})
+    run_distributed(save_then_continue, 1, saved, tmp_path, 1, 0)
+    other, _ = laid_out("TP1 PP1 DP1")
+    with pytest.raises(UserError, match=r"exp_avg/\S+ \(and \d+ more tensors\) missing"):
         run_distributed(resume, 1, other, tmp_path, 1)
 
 

@@ -5,7 +5,7 @@ import os
 
 from glm130b.environment import Launch, prepare_environment
 
-os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the pool is gloo on the CPU on every machine
+os.environ["DS_ACCELERATOR"] = "cpu"  # the pool is gloo on the CPU on every machine
 prepare_environment(Launch(rank=0, local_rank=0, world_size=1))
 
 import pytest  # noqa: F401  (a process imports its parent's main module again)

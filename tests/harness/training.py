@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from glm130b.checkpoint.description import Description
 from glm130b.checkpoint.folder import CheckpointFolder
 from glm130b.checkpoint.store import CheckpointStore
 from glm130b.config.sections import RunConfig
@@ -47,9 +48,14 @@ class LiveRun:
             numbers.append({"applied": progress.step - progress.skipped_updates, **record.values})
         return progress, numbers
 
-    def store(self, folder: Path) -> CheckpointStore:
+    def store(self, folder: Path, tokenizer: str = "fingerprint") -> CheckpointStore:
         return CheckpointStore(
-            self.config, CheckpointFolder(folder), model=self.model, engine=self.engine, topology=self.topology
+            self.config,
+            CheckpointFolder(folder),
+            tokenizer=tokenizer,
+            model=self.model,
+            engine=self.engine,
+            topology=self.topology,
         )
 
 
@@ -95,7 +101,7 @@ def resume(launch: Launch, config: RunConfig, folder: Path, count: int) -> list[
     run = live_run(config, launch)
     newest = CheckpointFolder(folder).latest()
     assert newest is not None
-    _, numbers = run.take_steps(count, run.store(folder).restore(newest))
+    _, numbers = run.take_steps(count, run.store(folder).restore(newest, Description.read(newest)))
     disconnect()
     return numbers
 

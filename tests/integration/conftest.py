@@ -17,7 +17,12 @@ Command = Callable[[Sequence[str | Path]], str]
 def command(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Command:
     """Runs a command in a folder that holds nothing but what commands have made; gives back what it printed."""
     folder = tmp_path_factory.mktemp("workplace")
-    environment = {"PATH": f"{BIN}:/usr/local/bin:/usr/bin:/bin", "PYTHONUNBUFFERED": "1", "HOME": str(folder)}
+    environment = {
+        "PATH": f"{BIN}:/usr/local/bin:/usr/bin:/bin",
+        "PYTHONUNBUFFERED": "1",
+        "DS_ACCELERATOR": "cpu",
+        "HOME": str(folder),
+    }
     if "PYTHONPATH" in os.environ:
         environment["PYTHONPATH"] = os.environ["PYTHONPATH"]
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pytest
 
 BIN = Path(sys.executable).parent
-ENVIRONMENT = {"PATH": f"{BIN}:/usr/local/bin:/usr/bin:/bin", "PYTHONUNBUFFERED": "1"}
+ENVIRONMENT = {"PATH": f"{BIN}:/usr/local/bin:/usr/bin:/bin", "PYTHONUNBUFFERED": "1", "DS_ACCELERATOR": "cpu"}
 SECONDS = 60
 """Far above the few seconds that these take, far below a process group's patience."""
 

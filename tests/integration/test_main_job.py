@@ -1,13 +1,16 @@
 """The main job as a user runs it: real launchers, real text, real files, a real kill."""
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from glm130b.config.load import load_config
@@ -90,14 +93,22 @@ def test_a_killed_run_ends_as_the_undisturbed_one(root: Path, demo: list[str], c
     command([*words, "name=undisturbed"])
 
     killed = run_folder(demo, "killed")
-    environment = {"PATH": f"{BIN}:/usr/bin:/bin"}
+    environment = {"PATH": f"{BIN}:/usr/bin:/bin", "DS_ACCELERATOR": "cpu"}
     job = subprocess.Popen(
-        [*words, "name=killed"], cwd=root, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [*words, "name=killed"],
+        cwd=root,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     deadline = time.monotonic() + 120
     while not (killed / "checkpoints" / "latest").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    subprocess.run(["pkill", "-KILL", "-f", "name=killed"], check=False)
+    os.killpg(job.pid, signal.SIGKILL)  # torchrun, which is alone in its session
+    for process in psutil.process_iter(["cmdline"]):
+        if f"folder={killed.parent}" in (process.info["cmdline"] or []):
+            process.kill()
     job.wait(timeout=30)
     assert 4 <= len(metrics(killed)) < 12, "the kill came too late to mean anything"
 

@@ -12,7 +12,7 @@ def write(folder: CheckpointFolder, step: int, content: str = "whole") -> Path:
     """A checkpoint as the store writes it."""
     writing = folder.begin(step)
     (writing / ".metadata").write_text(content)
-    return folder.commit(step)
+    return folder.commit(step, "{}")
 
 
 def names(path: Path) -> list[str]:
@@ -31,7 +31,7 @@ def test_begin_then_commit(tmp_path: Path) -> None:
     assert names(writing) == []
     assert folder.latest() is None
     (writing / ".metadata").write_text("whole")
-    assert folder.commit(100) == folder.latest() == tmp_path / "checkpoints" / "step-00000100"
+    assert folder.commit(100, "{}") == folder.latest() == tmp_path / "checkpoints" / "step-00000100"
     assert names(tmp_path / "checkpoints") == ["latest", "step-00000100"]
 
 
@@ -45,7 +45,7 @@ def test_latest_is_the_one_written_last(tmp_path: Path) -> None:
 def test_a_step_is_overwritten_whole(tmp_path: Path) -> None:
     folder = CheckpointFolder(tmp_path)
     (write(folder, 10, "old") / "shard").write_text("of the old one")
-    assert names(write(folder, 10, "new")) == [".metadata"]
+    assert names(write(folder, 10, "new")) == [".metadata", "run.json"]
     assert (tmp_path / "step-00000010" / ".metadata").read_text() == "new"
 
 
@@ -91,11 +91,29 @@ def test_latest_must_name_a_whole_checkpoint(tmp_path: Path, damage: str) -> Non
     whole = write(folder, 10)
     (whole / ".metadata").unlink()
     if damage == "gone":
+        (whole / "run.json").unlink()
         whole.rmdir()
     with pytest.raises(UserError) as raised:
         folder.latest()
     (problem,) = raised.value.problems
     assert problem == (
         f"{tmp_path / 'latest'}: names 'step-00000010', which is not a whole checkpoint; write the name of another "
-        "step-* folder into it, or remove the file to start anew"
+        "step-* folder into it, or choose another name for the run to start anew"
     )
+
+
+def test_a_lost_latest_is_no_fresh_start(tmp_path: Path) -> None:
+    folder = CheckpointFolder(tmp_path)
+    write(folder, 10)
+    write(folder, 20)
+    (tmp_path / "latest").unlink()
+    with pytest.raises(UserError, match=r"latest: is missing although step-00000020 is there; write that name into it"):
+        folder.latest()
+
+
+def test_begin_clears_other_steps_leftovers_and_keeps_whole_checkpoints(tmp_path: Path) -> None:
+    folder = CheckpointFolder(tmp_path)
+    write(folder, 10)
+    (folder.begin(20) / "half a shard").write_text("x")
+    folder.begin(30)
+    assert names(tmp_path) == [".step-00000030.writing", "latest", "step-00000010"]

@@ -32,9 +32,8 @@ class Store:
 )
 def test_every_n_steps_and_once_at_the_end(start: int, end: int, saved: list[int]) -> None:
     store: Any = Store()
-    hook = SaveCheckpoints(store, every_steps=3)
+    hook = SaveCheckpoints(store, every_steps=3, train_samples=end)
     hook.before_training(Progress(step=start))
     for step in range(start + 1, end + 1):
-        hook.after_step(Progress(step=step), Record(kind="train", step=step, samples=step, values={}))
-    hook.after_training(Progress(step=end))
+        hook.after_step(Progress(step=step, samples=step), Record(kind="train", step=step, samples=step, values={}))
     assert store.steps == saved

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from glm130b.config.sections import RunConfig
 from glm130b.data.batch import MicroBatch, collate
+from glm130b.data.tokenizer import Tokenizer
 from glm130b.environment import Launch
 from glm130b.model.attention import PackedSegments
 from glm130b.parallel.pipeline import LossFunction
@@ -25,7 +26,7 @@ def save_and_measure(launch: Launch, config: RunConfig, folder: Path) -> np.ndar
     """Take three steps, save, and compute the logits of ``rows`` [B, S, V / tensor]; None before the last stage."""
     run = live_run(config, launch)
     progress, _ = run.take_steps(3)
-    run.store(folder / "checkpoints").save(progress)
+    run.store(folder / "checkpoints", Tokenizer.load(config.data.tokenizer).fingerprint).save(progress)
     reports = run.pipeline.evaluate(_logits, iter([rows()]), num_micro_batches=1, micro_size=len(rows().objectives))
     disconnect()
     return reports[0].numpy() if reports else None

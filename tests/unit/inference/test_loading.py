@@ -62,10 +62,10 @@ def test_a_missing_tokenizer(saved_run: SavedRun, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (None, "FileNotFoundError"),
-        ("{", "JSONDecodeError"),
-        ("{}", "KeyError"),
-        ('{"config": {}}', "ValidationError"),
+        (None, "latest: names 'step-.*', which is not a whole checkpoint"),
+        ("{", r"run\.json: cannot be read \(JSONDecodeError"),
+        ("{}", r"run\.json: cannot be read \(KeyError"),
+        ('{"config": {}}', r"run\.json: cannot be read \(KeyError"),
     ],
 )
 def test_a_damaged_description(saved_run: SavedRun, tmp_path: Path, content: str | None, reason: str) -> None:
@@ -74,5 +74,5 @@ def test_a_damaged_description(saved_run: SavedRun, tmp_path: Path, content: str
         description.unlink()
     else:
         description.write_text(content)
-    with pytest.raises(UserError, match=rf"run\.json: cannot be read \({reason}\); use another checkpoint$"):
+    with pytest.raises(UserError, match=reason):
         load_run(folder)

@@ -33,9 +33,6 @@ class Hook:
         assert (record.step, record.samples) == (progress.step, progress.samples)
         self._calls.append(f"{self._name} after {progress.step}")
 
-    def after_training(self, progress: Progress) -> None:
-        self._calls.append(f"{self._name} end {progress.step}")
-
 
 def run(start: Progress, train_samples: int) -> tuple[Progress, list[str]]:
     calls: list[str] = []
@@ -51,7 +48,6 @@ def test_hooks_run_in_the_order_given_around_every_step() -> None:
         *("a before 0", "b before 0"),
         *("step 1", "a after 1", "b after 1"),
         *("step 2", "a after 2", "b after 2"),
-        *("a end 2", "b end 2"),
     ]
 
 
@@ -62,7 +58,7 @@ def test_the_last_step_is_the_first_that_reaches_the_end() -> None:
 def test_a_resumed_run_goes_on_where_it_stood() -> None:
     end, calls = run(Progress(step=5, samples=20, skipped_updates=1), train_samples=24)
     assert end == Progress(step=6, samples=24, skipped_updates=1)
-    assert calls == ["a before 5", "b before 5", "step 6", "a after 6", "b after 6", "a end 6", "b end 6"]
+    assert calls == ["a before 5", "b before 5", "step 6", "a after 6", "b after 6"]
 
 
 def test_a_finished_run_trains_nothing() -> None:
@@ -70,4 +66,4 @@ def test_a_finished_run_trains_nothing() -> None:
         finished = Progress(step=2, samples=samples)
         end, calls = run(finished, train_samples=8)
         assert end == finished
-        assert calls == ["a before 2", "b before 2", "a end 2", "b end 2"]
+        assert calls == ["a before 2", "b before 2"]

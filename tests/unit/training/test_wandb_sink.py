@@ -47,7 +47,7 @@ def test_offline_files_one_run_id_and_no_network(tmp_path: Path, server: socket.
     assert log_one_step(tmp_path, step=2) == first
     folders = sorted((tmp_path / "wandb").glob("offline-run-*"))
     assert folders
-    assert all(folder.name.endswith(f"-{first}") for folder in folders)
+    assert all(f"-{first}" in folder.name for folder in folders)
     logged = b"".join(file.read_bytes() for file in sorted((tmp_path / "wandb").glob("offline-run-*/*.wandb")))
     for name in (b"train/loss", b"train/gradient_norm", b"validation/loss", b"samples"):
         assert name in logged

@@ -1,0 +1,77 @@
+"""``run.json``: what a checkpoint says of the run that saved it, and whether this run may go on from there."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from glm130b.config.errors import UserError
+from glm130b.config.sections import RunConfig
+from glm130b.training.progress import Progress
+
+_FREE_IN_MODEL = ("model.attention_dropout", "model.hidden_dropout", "model.embedding_gradient_shrink.")
+_FIXED = ("seed", "data.sequence_length")
+
+
+@dataclass(frozen=True)
+class Description:
+    """Everything of a checkpoint but its tensors."""
+
+    progress: Progress
+    counters: dict[str, Any]
+    """Optimizer step count and fp16 loss scaler."""
+    config: dict[str, Any]
+    """The resolved config as plain data."""
+    tokenizer: str
+    """SHA-256 of the tokenizer's file."""
+
+    def to_json(self) -> str:
+        packages = ("glm130b", "torch", "megatron-core", "deepspeed")
+        return json.dumps(asdict(self) | {"versions": {package: version(package) for package in packages}}, indent=1)
+
+    @classmethod
+    def read(cls, checkpoint: Path) -> "Description":
+        """Raises UserError when ``run.json`` is not what ``to_json`` wrote."""
+        file = checkpoint / "run.json"
+        try:
+            data = json.loads(file.read_text(encoding="utf-8"))
+            return cls(Progress(**data["progress"]), data["counters"], data["config"], data["tokenizer"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{file}: cannot be read ({error!r}); point `latest` at another checkpoint") from error
+
+    def changes(self, config: RunConfig) -> dict[str, tuple[Any, Any]]:
+        """Keys whose value differs between the checkpoint's config and this one, with both values."""
+        saved, now = dict(_flat(self.config)), dict(_flat(plain(config)))
+        keys = [*saved, *(key for key in now if key not in saved)]
+        return {key: (saved.get(key), now.get(key)) for key in keys if saved.get(key) != now.get(key)}
+
+    def check_continues(self, config: RunConfig, tokenizer: str) -> None:
+        """Raise UserError for changes that would silently give old weights or consumed samples another meaning."""
+        problems = [
+            f"{key}: {now!r} now, {saved!r} in the checkpoint; set it back, or choose another name for a new run"
+            for key, (saved, now) in self.changes(config).items()
+            if key in _FIXED or (key.startswith("model.") and not key.startswith(_FREE_IN_MODEL))
+        ]
+        if self.tokenizer != tokenizer:
+            problems.append(
+                f"data.tokenizer: {config.data.tokenizer} is not the tokenizer that the checkpoint was trained with; "
+                "name that one, or choose another name for a new run"
+            )
+        if problems:
+            raise UserError(problems)
+
+
+def plain(config: RunConfig) -> dict[str, Any]:
+    """The resolved config as JSON data."""
+    data: dict[str, Any] = config.model_dump(mode="json")
+    return data
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value

@@ -1,0 +1,47 @@
+"""What run.json says, and which runs may go on from it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from glm130b.checkpoint.description import Description, plain
+from glm130b.config.errors import UserError
+from glm130b.training.progress import Progress
+from tests.harness.synthetic import small_config
+
+
+def described(**sections: Any) -> Description:
+    return Description(
+        Progress(3, 24), {"optimizer_step": 3.0, "loss_scaler": {}}, plain(small_config(**sections)), "abc"
+    )
+
+
+def test_it_reads_back_equal(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(described().to_json())
+    assert Description.read(tmp_path) == described()
+    assert set(json.loads(described().to_json())["versions"]) == {"glm130b", "torch", "megatron-core", "deepspeed"}
+
+
+def test_changes_are_listed_with_both_values() -> None:
+    config = small_config(optimizer={"weight_decay": 0.2}, train_samples=320)
+    assert described().changes(config) == {"train_samples": (160, 320), "optimizer.weight_decay": (0.1, 0.2)}
+    assert described().changes(small_config()) == {}
+
+
+def test_layout_length_rates_and_dropout_may_change() -> None:
+    free = small_config(
+        parallel={"tensor": 2},
+        optimizer={"weight_decay": 0.2},
+        train_samples=320,
+        model={"hidden_dropout": 0.2, "embedding_gradient_shrink": {"alpha": {"start": 0.1, "end": 0.1}}},
+    )
+    described().check_continues(free, "abc")
+
+
+def test_all_problems_are_told_at_once() -> None:
+    with pytest.raises(UserError) as raised:
+        described().check_continues(small_config(seed=12, model={"hidden_size": 64}), "other")
+    keys = [problem.partition(":")[0] for problem in raised.value.problems]
+    assert keys == ["seed", "model.hidden_size", "data.tokenizer"]
