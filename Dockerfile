@@ -1,7 +1,9 @@
 # glm130b for nodes with NVIDIA GPUs:
 #   docker build --tag glm130b .
-#   docker run --gpus all --ipc host --ulimit memlock=-1 --volume "$PWD/data:/workspace/data" --volume "$PWD/runs:/workspace/runs" \
-#       glm130b deepspeed launch/pretrain.sh configs/glm-130b.yaml
+#   docker run --gpus all --ipc host --ulimit memlock=-1 --user "$(id -u):$(id -g)" --env HOME=/tmp \
+#       --volume "$PWD/data:/workspace/data" --volume "$PWD/runs:/workspace/runs" \
+#       glm130b deepspeed launch/pretrain.sh configs/glm-2b.yaml
+# That is one node; on several, run it under Slurm (launch/slurm.sbatch) with this image as the container.
 # The devel image has nvcc, which apex needs here and DeepSpeed's own kernels need when they are first used.
 FROM pytorch/pytorch:2.13.0-cuda12.6-cudnn9-devel
 

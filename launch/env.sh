@@ -10,7 +10,5 @@ export NCCL_IB_TIMEOUT="${NCCL_IB_TIMEOUT:-22}"
 export NCCL_IB_RETRY_CNT="${NCCL_IB_RETRY_CNT:-7}"
 # Let an adapter read GPU memory when both hang on the same PCIe root: no copy through the host.
 export NCCL_NET_GDR_LEVEL="${NCCL_NET_GDR_LEVEL:-PHB}"
-# Make the first contact over any interface but the loopback and container bridges.
-export NCCL_SOCKET_IFNAME="${NCCL_SOCKET_IFNAME:-^lo,docker}"
 # Say why when something fails, and nothing otherwise.
 export NCCL_DEBUG="${NCCL_DEBUG:-WARN}"

@@ -1,4 +1,4 @@
-"""The files that a config names: are they there, before anything is started."""
+"""The files that a config names: are they there, and may the run write its own, before anything is started."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ CORPUS_FILES = ("train.bin", "train.idx", "validation.bin", "validation.idx")
 
 
 def check_files(config: RunConfig) -> None:
-    """Raise ``UserError`` that names every missing or unreadable file: the tokenizer, the four files of each corpus."""
+    """Raise ``UserError`` naming every file that cannot be read (tokenizer, corpora) or written (the run's folder)."""
     problems = []
     tokenizer = Path(config.data.tokenizer)
     if not _readable(tokenizer):
@@ -22,6 +22,10 @@ def check_files(config: RunConfig) -> None:
             if missing:
                 what = f"{folder} lacks a readable {missing}" if folder.is_dir() else f"{folder} is no folder"
                 problems.append(f"data.{kind}.{name}.path: {what}; {_mend('glm130b prepare')}")
+    folder = Path(config.folder) / config.name
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        problems.append(f"folder: {folder} cannot be made, {existing} is no folder to write in; name another folder")
     if problems:
         raise UserError(problems)
 

@@ -133,7 +133,11 @@ def _row(config: RunConfig) -> list[str]:
         found.append(
             f"objective.samples_per_row: {samples} samples in {length} tokens leave {length // samples} each, and a "
             f"text of objective.mask.short_text_minimum_tokens {shortest} may need {needed} with its blanks; "
-            f"write for example {max(length // needed, 1)}"
+            + (
+                f"write for example {length // needed}"
+                if length >= needed
+                else f"write sequence_length {needed} or more"
+            )
         )
     return found
 

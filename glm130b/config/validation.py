@@ -94,8 +94,13 @@ def _siblings(location: tuple[int | str, ...]) -> list[str]:
 
 
 def _nearest(location: tuple[int | str, ...]) -> str | None:
-    """The full dotted key in the same section that looks most like the last part of ``location``."""
-    close = difflib.get_close_matches(str(location[-1]), _siblings(location), n=1)
+    """The full dotted key in the same section that looks most like the last part of ``location``, or shortens to it:
+    ``lr`` to ``learning_rate``, ``tp`` to ``tensor``, ``heads`` to ``num_attention_heads``."""
+    word = str(location[-1])
+    siblings = _siblings(location)
+    initials = [name for name in siblings if word in ("".join(part[0] for part in name.split("_")), name[0] + "p")]
+    holding = [name for name in siblings if word in name.split("_")]
+    close = difflib.get_close_matches(word, siblings, n=1) or initials or holding
     return ".".join([*map(str, location[:-1]), close[0]]) if close else None
 
 
@@ -135,7 +140,7 @@ def _meaning(location: tuple[int | str, ...]) -> str:
     field = _fields()[_pattern(location)]
     choices = [repr(choice) for choice in get_args(field.annotation) if isinstance(choice, str)]
     section = _section_of(field)
-    what = " or ".join(choices) or ("the section" if section else "a value")
+    what = " or ".join(choices) or ("the section" if section and section is not Ramp else "a value")
     meaning = field.description or (section.__doc__ if section and section is not Ramp else None)
     first_line = (meaning or "").strip().split("\n")[0].rstrip(".").replace("``", "`")
     return f"{what} ({first_line})" if first_line else what

@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -40,11 +41,19 @@ def run(arguments: Namespace) -> int:
     if is_up_to_date(folder, inputs):
         print(f"{folder}: up to date")
         return 0
-    manifest = prepare(folder, inputs, tokenizer)
+    try:
+        manifest = prepare(folder, inputs, tokenizer)
+    except OSError as error:
+        raise UserError(f"--output {folder}: cannot be written ({error.strerror}); name another folder") from error
     held = ", ".join(
         f"{split} {part.documents} documents {part.tokens} tokens" for split, part in manifest.splits.items()
     )
     print(f"{folder}: {held}")
+    for split in (split for split, part in manifest.splits.items() if not part.documents):
+        print(
+            f"warning: {folder}: no {split} documents, and training needs some; give more text or another share",
+            file=sys.stderr,
+        )
     return 0
 
 

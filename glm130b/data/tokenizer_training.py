@@ -2,7 +2,7 @@
 
 import io
 import math
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -23,11 +23,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("files", nargs="+", type=Path, help='JSON lines with "text", or with "inputs" and "targets"')
     parser.add_argument("--output", required=True, type=Path, help="model file to write")
     parser.add_argument(
-        "--pieces", required=True, type=int, help="pieces of the model; eight special tokens come on top"
+        "--pieces", required=True, type=_pieces, help="pieces of the model; eight special tokens come on top"
     )
     parser.add_argument(
         "--character-coverage",
-        type=float,
+        type=_coverage,
         default=0.9995,
         help="share of the text's characters that get a piece; the rarer ones are written in bytes (default 0.9995)",
     )
@@ -39,10 +39,13 @@ def run(arguments: Namespace) -> int:
         arguments.files, pieces=arguments.pieces, character_coverage=arguments.character_coverage
     )
     output: Path = arguments.output
-    output.parent.mkdir(parents=True, exist_ok=True)
     partial = output.with_name(f".{output.name}.partial")
-    partial.write_bytes(model)
-    partial.replace(output)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(model)
+        partial.replace(output)
+    except OSError as error:
+        raise UserError(f"--output {output}: cannot be written ({error.strerror}); name another file") from error
     print(f"{output}: {arguments.pieces} pieces, trained on {sample_share:.0%} of the text")
     return 0
 
@@ -95,3 +98,15 @@ def _lines(files: Sequence[Path], problems: list[str]) -> Iterator[str]:
         for text in document:
             for line in text.split("\n"):
                 yield from (line[start : start + _LINE_CHARACTERS] for start in range(0, len(line), _LINE_CHARACTERS))
+
+
+def _pieces(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise ArgumentTypeError(f"{text} is less than 1")
+    return number
+
+
+def _coverage(text: str) -> float:
+    if not 0.9 <= (share := float(text)) <= 1:
+        raise ArgumentTypeError(f"{text} is not from 0.9 to 1")
+    return share

@@ -12,8 +12,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def transformer_config(model: ModelConfig, parallel: ParallelConfig, precision: PrecisionConfig) -> TransformerConfig:
-    """Everything that Megatron-core's layers and schedules read, written out; nothing is left to a default that
-    matters."""
+    """What Megatron-core's layers and schedules are to know of a run; its other defaults have been checked to fit."""
     dtype = DTYPES[precision.dtype]
     uneven = parallel.embedding_and_head_count_as_layers and parallel.pipeline > 1
     return TransformerConfig(

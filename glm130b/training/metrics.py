@@ -16,6 +16,9 @@ class Record:
     samples: int
     """Rows consumed by then."""
     values: Mapping[str, float]
+    """``loss`` and ``loss/<objective>`` (nats, mean over rows); in a training step also ``gradient_norm`` (global L2,
+    unscaled, before clipping), ``learning_rate``, ``batch_size`` (rows), ``shrink_alpha``, ``loss_scale``,
+    ``skipped_updates`` (so far), ``seconds`` and ``tokens_per_second`` (rows x sequence length, with padding)."""
 
     def to_dict(self) -> dict[str, Any]:
         """Flat and ready for JSON: a number that is not finite becomes None."""

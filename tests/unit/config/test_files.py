@@ -54,3 +54,11 @@ def test_a_folder_in_place_of_a_file_is_missing(config: RunConfig, tmp_path: Pat
     (tmp_path / "facts" / "train.bin").mkdir()
     with pytest.raises(UserError, match=r"facts lacks a readable train\.bin;"):
         check_files(config)
+
+
+def test_a_run_folder_that_cannot_be_made_is_named(config: RunConfig, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"^folder: .*file/run/tiny cannot be made, .*/file is no folder to write in;"):
+        check_files(config.model_copy(update={"folder": f"{tmp_path}/file/run"}))
+    check_files(config.model_copy(update={"folder": f"{tmp_path}/new/run"}))
+    assert not (tmp_path / "new").exists()

@@ -83,3 +83,18 @@ def test_a_misspelt_key_is_not_also_missing() -> None:
 
 def test_whole_numbers_stand_for_numbers() -> None:
     assert load_config(TINY, ["optimizer.weight_decay=1"]).optimizer.weight_decay == 1.0
+
+
+@pytest.mark.parametrize(
+    ("key", "nearest"),
+    [
+        ("optimizer.lr", "optimizer.learning_rate"),
+        ("parallel.tp", "parallel.tensor"),
+        ("parallel.pp", "parallel.pipeline"),
+        ("model.heads", "model.num_attention_heads"),
+    ],
+)
+def test_short_words_of_the_field_lead_to_their_key(key: str, nearest: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load_config(TINY, [f"{key}=1"])
+    assert f"{key}: unknown key; the nearest is {nearest}" in caught.value.problems
