@@ -143,4 +143,4 @@ def test_a_fresh_clone_trains_with_one_command(root: Path, tmp_path: Path) -> No
     again = subprocess.run(
         ["make", "train"], cwd=clone, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True
     )
-    assert "continues" in again.stdout
+    assert "is complete, nothing is left to train" in again.stdout
