@@ -28,8 +28,8 @@ from glm130b.config.errors import UserError
 
 
 class SliceSavePlanner(DefaultSavePlanner):
-    """Writes the slices that this rank owns. The default planner merges all ranks' plans and checks that they tile
-    every tensor."""
+    """Writes the slices that this rank owns. The default planner merges all ranks' plans and refuses overlaps and, in
+    a job of several processes, gaps."""
 
     def __init__(self, slices: Sequence[Slice]) -> None:
         super().__init__(flatten_state_dict=False, flatten_sharded_tensors=False)

@@ -1,6 +1,5 @@
 """A trained model from a run's folder, whole, in this process."""
 
-import json
 import tempfile
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,7 +11,8 @@ import torch.distributed.checkpoint as dcp
 from glm130b.checkpoint.description import Description
 from glm130b.checkpoint.folder import CheckpointFolder
 from glm130b.config.errors import UserError
-from glm130b.config.sections import ModelConfig, ParallelConfig, PrecisionConfig, RunConfig
+from glm130b.config.sections import ModelConfig, ParallelConfig, PrecisionConfig
+from glm130b.config.validation import validated
 from glm130b.data.tokenizer import Tokenizer
 from glm130b.model.glm import GLM
 from glm130b.model.sharding import parameter_shards
@@ -37,7 +37,7 @@ def load_run(run: Path) -> TrainedModel:
     if checkpoint is None:
         raise UserError(f"{run}: has no checkpoint; give the folder of a run that has trained, such as runs/tiny")
     description = Description.read(checkpoint)
-    config = RunConfig.model_validate_json(json.dumps(description.config))
+    config = validated(description.config)
     tokenizer = Tokenizer.load(config.data.tokenizer)
     description.check_continues(config, tokenizer.fingerprint)
     device = open_device(local_rank=0)

@@ -25,6 +25,7 @@ from glm130b.training.objective_loss import forward_step
 from glm130b.training.progress import Progress
 from glm130b.training.schedules import Schedules
 from glm130b.training.stepper import Stepper
+from tests.harness.stage import stage
 from tests.harness.synthetic import SyntheticRows
 
 StepNumbers = dict[str, float]
@@ -47,6 +48,24 @@ class LiveRun:
             progress, record = self.stepper.step(progress)
             numbers.append({"applied": progress.step - progress.skipped_updates, **record.values})
         return progress, numbers
+
+    def accumulate_gradients(self, shrink: ShrinkFactors = ShrinkFactors()) -> None:  # noqa: B008
+        """Forward and backward over the first step's rows, without the optimizer."""
+        batch, data = self.config.batch, self.topology.data
+        rows: Any = SyntheticRows()
+        self.pipeline.train(
+            forward_step(self.topology.device, shrink),
+            micro_batches(
+                rows,
+                first_sample=0,
+                batch_size=batch.global_size,
+                micro_size=batch.micro_size,
+                data_rank=data.rank,
+                data_size=data.size,
+            ),
+            num_micro_batches=batch.global_size // (batch.micro_size * data.size),
+            micro_size=batch.micro_size,
+        )
 
     def store(self, folder: Path, tokenizer: str = "fingerprint") -> CheckpointStore:
         return CheckpointStore(
@@ -111,20 +130,7 @@ def first_gradients(
 ) -> dict[str, list[tuple[int, int, Tensor]]]:
     """Gradients of the first step on this process, as (dim, start in the whole tensor, values) pieces by name."""
     run = live_run(config, launch)
-    batch, data = config.batch, run.topology.data
-    run.pipeline.train(
-        forward_step(run.topology.device, shrink),
-        micro_batches(
-            SyntheticRows(),  # type: ignore[arg-type]
-            first_sample=0,
-            batch_size=batch.global_size,
-            micro_size=batch.micro_size,
-            data_rank=data.rank,
-            data_size=data.size,
-        ),
-        num_micro_batches=batch.global_size // (batch.micro_size * data.size),
-        micro_size=batch.micro_size,
-    )
+    run.accumulate_gradients(shrink)
     pieces = {
         shard.name: [
             (
@@ -142,15 +148,5 @@ def first_gradients(
 
 def initial_weights(launch: Launch, config: RunConfig) -> dict[str, Tensor]:
     """Whole initial weights by name; one process only."""
-    topology = connect(
-        config.parallel,
-        device=open_device(local_rank=0),
-        rank=launch.rank,
-        world_size=launch.world_size,
-        timeout=timedelta(minutes=2),
-    )
-    weights = {
-        shard.name: shard.parameter.detach().clone() for shard in parameter_shards(build_model(config, topology))
-    }
-    disconnect()
-    return weights
+    with stage(launch, config) as model:
+        return {shard.name: shard.parameter.detach().clone() for shard in parameter_shards(model)}

@@ -3,9 +3,11 @@
 from itertools import pairwise
 
 import pytest
+import torch
 
+from glm130b.model.gradient_shrink import ShrinkFactors
 from tests.harness.pool import run_distributed
-from tests.harness.training import train_steps
+from tests.harness.training import first_gradients, train_steps
 from tests.numerics.test_against_reference import laid_out, reference_training
 
 # Half precision rounds weights and activations to 11 (fp16) or 8 (bf16) significant bits; a loss near 5 is a mean over
@@ -47,22 +49,29 @@ def test_fp16_skips_overflows_on_every_rank_and_recovers() -> None:
     )
 
 
-def test_gradients_accumulate_in_fp32() -> None:
-    """Sixteen micro-batches of one row: with fp32 sums the fp16 run stays closer to fp32 than with fp16 sums."""
+def test_gradients_accumulate_in_fp32_or_not() -> None:
+    """Thirty-two micro-batches of one row: sums in fp16 lose bits that sums in fp32 keep."""
+    batch, power = {"micro_size": 1, "global_size": 32}, 12
+    exact, _ = laid_out("TP1 PP1 DP1", batch=batch)
+    true = run_distributed(first_gradients, 1, exact, ShrinkFactors())[0]
     errors = {}
-    for in_fp32 in (True, False):
-        config, _ = laid_out(
-            "TP1 PP1 DP1",
-            batch={"micro_size": 1, "global_size": 16},
-            optimizer={"name": "sgd"},
-            precision={"dtype": "fp16", "accumulate_gradients_in_fp32": in_fp32, "loss_scale": {"initial_power": 12}},
-        )
-        exact, _ = laid_out("TP1 PP1 DP1", batch={"micro_size": 1, "global_size": 16}, optimizer={"name": "sgd"})
-        ours = run_distributed(train_steps, 1, config, 1)[0][0]["gradient_norm"]
-        true = run_distributed(train_steps, 1, exact, 1)[0][0]["gradient_norm"]
-        errors[in_fp32] = abs(ours - true) / true
-    assert errors[True] < 1e-3
-    assert errors[True] <= errors[False]
+    for in_fp32, dtype in ((True, torch.float32), (False, torch.float16)):
+        precision = {
+            "dtype": "fp16",
+            "accumulate_gradients_in_fp32": in_fp32,
+            "loss_scale": {"initial_power": power},
+        }
+        config, _ = laid_out("TP1 PP1 DP1", batch=batch, precision=precision)
+        ours = run_distributed(first_gradients, 1, config, ShrinkFactors())[0]
+        differences = []
+        for name, parts in ours.items():
+            for (_, _, values), (_, _, whole) in zip(parts, true[name], strict=True):
+                assert values.dtype == dtype
+                differences.append((values.double() / 2**power - whole.double()).flatten())
+        errors[in_fp32] = float(torch.cat(differences).norm())
+    norm = float(torch.cat([values.double().flatten() for parts in true.values() for _, _, values in parts]).norm())
+    assert errors[True] < 2e-3 * norm
+    assert errors[True] < 0.9 * errors[False]
 
 
 @pytest.mark.parametrize("layout", ["TP1 PP1 DP1", "TP2 PP2"])

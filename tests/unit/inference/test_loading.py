@@ -76,3 +76,12 @@ def test_a_damaged_description(saved_run: SavedRun, tmp_path: Path, content: str
         description.write_text(content)
     with pytest.raises(UserError, match=reason):
         load_run(folder)
+
+
+def test_a_config_of_another_version_is_named_by_its_key(saved_run: SavedRun, tmp_path: Path) -> None:
+    folder, description = copy_of(saved_run, tmp_path)
+    described = json.loads(description.read_text())
+    described["config"]["model"]["num_layers"] = "four"
+    description.write_text(json.dumps(described))
+    with pytest.raises(UserError, match=r'^model\.num_layers: "four" is not a whole number'):
+        load_run(folder)

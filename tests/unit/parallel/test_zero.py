@@ -8,41 +8,19 @@ import torch
 from torch import Tensor
 
 from glm130b.config.sections import RunConfig
-from glm130b.data.batches import micro_batches
 from glm130b.launcher import Launch
-from glm130b.model.gradient_shrink import ShrinkFactors
 from glm130b.parallel.topology import disconnect
 from glm130b.parallel.zero import _deepspeed_config, _optimizer
-from glm130b.training.objective_loss import forward_step
 from tests.harness.pool import run_distributed
 from tests.harness.stage import in_layout
-from tests.harness.synthetic import SyntheticRows, small_config
-from tests.harness.training import LiveRun, live_run
+from tests.harness.synthetic import small_config
+from tests.harness.training import live_run
 
 PRECISIONS = ["fp32", "bf16", "fp16"]
 
 
 def half_precision(dtype: str, **loss_scale: float) -> dict[str, Any]:
     return {"dtype": dtype, "loss_scale": {"initial_power": 8, **loss_scale}}
-
-
-def accumulate(run: LiveRun) -> None:
-    """The gradients of one step, not yet applied."""
-    data, batch = run.topology.data, run.config.batch
-    rows = micro_batches(
-        SyntheticRows(),  # type: ignore[arg-type]
-        first_sample=0,
-        batch_size=batch.global_size,
-        micro_size=batch.micro_size,
-        data_rank=data.rank,
-        data_size=data.size,
-    )
-    run.pipeline.train(
-        forward_step(run.topology.device, ShrinkFactors()),
-        rows,
-        num_micro_batches=batch.global_size // (batch.micro_size * data.size),
-        micro_size=batch.micro_size,
-    )
 
 
 def test_keys_that_do_not_depend_on_the_precision() -> None:
@@ -192,7 +170,7 @@ def test_counters_go_out_and_come_back(dtype: str) -> None:
 def one_step(launch: Launch, config: RunConfig, learning_rate: float) -> dict[str, Any]:
     """What one step does to the weights, beside what its gradient asks for."""
     run = live_run(config, launch)
-    accumulate(run)
+    run.accumulate_gradients()
     before = torch.cat([p.detach().flatten() for p in run.model.parameters()])
     gradient = torch.cat([run.engine.gradient_of(p).flatten().clone() for p in run.model.parameters()])
     outcome = run.engine.step(learning_rate)
