@@ -10,7 +10,7 @@ from glm130b.config.section import Section
 class Ramp(Section):
     """Linear from ``start`` to ``end`` over ``over_samples``, beginning ``from_samples`` into the run.
 
-    A plain number in YAML is a constant. ``at`` and ``integral`` are pure functions of the samples consumed, so a
+    A plain number in YAML is a constant. ``at`` is a pure function of the samples consumed, so a
     restart in the middle of a ramp needs no state.
 
     >>> ramp = Ramp(start=0.1, end=1.0, from_samples=100, over_samples=90)
@@ -41,14 +41,6 @@ class Ramp(Section):
         if samples >= self.from_samples + self.over_samples:
             return self.end
         return self.start + (self.end - self.start) * (samples - self.from_samples) / self.over_samples
-
-    def integral(self, samples: int) -> float:
-        """Sum of ``at(0) ... at(samples - 1)`` in closed form: the due share of a source after ``samples`` samples."""
-        before = min(samples, self.from_samples)
-        inside = min(max(samples - self.from_samples, 0), self.over_samples)
-        after = max(samples - self.from_samples - self.over_samples, 0)
-        slope = (self.end - self.start) / self.over_samples if self.over_samples else 0.0
-        return self.start * (before + inside) + slope * (inside * (inside - 1) / 2) + self.end * after
 
     @property
     def bounds(self) -> tuple[float, float]:
