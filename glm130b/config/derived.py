@@ -1,8 +1,7 @@
 """Arithmetic on a valid config: what follows from it without a choice."""
 
-from itertools import accumulate
-
-from glm130b.config.sections import ModelConfig, RunConfig
+from glm130b.config.model import ModelConfig
+from glm130b.config.sections import RunConfig
 
 
 def data_parallel_size(config: RunConfig, world_size: int) -> int:
@@ -20,71 +19,119 @@ def tokens_per_step(config: RunConfig, batch_size: int) -> int:
     return batch_size * config.data.sequence_length
 
 
-def layers_per_stage(config: RunConfig) -> tuple[int, ...]:
-    """Transformer layers on each pipeline stage, as Megatron-core deals them out.
+def bubble_share(config: RunConfig, num_micro_batches: int) -> float:
+    """Share of a step that a stage waits for others, were all chunks equally long (Narayanan et al. 2021, section 2.2).
 
-    With ``embedding_and_head_count_as_layers`` the first and the last stage hold one layer less: 70 layers over 8
-    stages are (8, 9, 9, 9, 9, 9, 9, 8).
+    A stage works on ``virtual_stages`` chunks for every micro-batch, and waits for as many chunks as there are other
+    stages.
     """
-    stages = config.parallel.pipeline
-    if stages == 1 or not config.parallel.embedding_and_head_count_as_layers:
-        return (config.model.num_layers // stages,) * stages
-    inner = (config.model.num_layers + 2) // stages
-    return (inner - 1, *(inner,) * (stages - 2), inner - 1)
+    waits = config.parallel.pipeline - 1
+    return waits / (config.parallel.virtual_stages * num_micro_batches + waits)
 
 
-def stage_offsets(config: RunConfig) -> tuple[int, ...]:
-    """Global index of the first layer of each stage."""
-    return tuple(accumulate(layers_per_stage(config)[:-1], initial=0))
+def layers_per_chunk(config: RunConfig) -> tuple[tuple[range, ...], ...]:
+    """Indices of the layers in every chunk of every pipeline stage, as Megatron-core deals them out.
+
+    Chunks follow each other over the stages, again and again: 8 layers in 2 virtual stages on each of 2 are
+    ((0-1, 4-5), (2-3, 6-7)). With ``embedding_and_head_count_as_layers`` the first and the last chunk hold one layer
+    less: 70 layers over 8 stages are 8, 9, 9, 9, 9, 9, 9, 8.
+    """
+    parallel, layers = config.parallel, config.model.num_layers
+    num_chunks = parallel.pipeline * parallel.virtual_stages
+    embedding = int(parallel.embedding_and_head_count_as_layers and parallel.pipeline > 1)
+    size = (layers + 2 * embedding) // num_chunks
+    starts = [max(chunk * size - embedding, 0) for chunk in range(num_chunks)]
+    chunks = [range(start, end) for start, end in zip(starts, [*starts[1:], layers], strict=True)]
+    return tuple(tuple(chunks[stage :: parallel.pipeline]) for stage in range(parallel.pipeline))
+
+
+def layers_per_stage(config: RunConfig) -> tuple[int, ...]:
+    """Transformer layers on each pipeline stage, in all its chunks."""
+    return tuple(sum(map(len, chunks)) for chunks in layers_per_chunk(config))
 
 
 def num_layer_parameters(model: ModelConfig, tensor: int = 1) -> int:
     """Parameters of one layer that one of ``tensor`` ranks holds; 1 gives the whole layer.
 
-    The matrices and the biases of those cut by rows are shared out; the other biases and the LayerNorms are on every
-    rank.
+    The matrices and the biases of those cut by rows are shared out; the other biases and the norms are on every rank.
     """
-    hidden, ffn = model.hidden_size, model.ffn_hidden_size
-    matrices = 4 * hidden**2 + 3 * hidden * ffn
-    cut_biases = 3 * hidden + 2 * ffn
-    whole = 2 * hidden + 4 * hidden  # biases of the two output projections, two LayerNorms
-    return (matrices + cut_biases) // tensor + whole
+    num_norms = 1 if model.parallel_block else 4 if model.norm_placement == "sandwich" else 2
+    cut, whole = _layer_matrices(model), num_norms * _norm_parameters(model)
+    if model.biases:
+        cut += _projection_rows(model) + _ffn_halves(model) * model.ffn_hidden_size
+        whole += 2 * model.hidden_size
+    return cut // tensor + whole
 
 
 def num_parameters(model: ModelConfig) -> int:
-    """Parameters of the model; the embedding, tied to the output projection, counts once."""
-    embedding = model.vocab_size * model.hidden_size
-    final_layernorm = 2 * model.hidden_size
-    return embedding + model.num_layers * num_layer_parameters(model) + final_layernorm
+    """Parameters of the model; a tied embedding counts once."""
+    return sum(_outside_layers(model, tensor=1)) + model.num_layers * num_layer_parameters(model)
 
 
 def parameters_per_stage(config: RunConfig, tensor: int = 1) -> tuple[int, ...]:
     """Parameters on each stage, held by one of ``tensor`` ranks; 1 gives the whole stage.
 
-    With more than one stage the last holds a copy of the tied embedding; the sum exceeds ``num_parameters`` by it.
+    With more than one stage the last holds a copy of a tied embedding; the sum exceeds ``num_parameters`` by it.
     """
     model = config.model
-    embedding = model.vocab_size * model.hidden_size // tensor
     stages = [layers * num_layer_parameters(model, tensor) for layers in layers_per_stage(config)]
-    stages[0] += embedding
-    stages[-1] += 2 * model.hidden_size + (embedding if len(stages) > 1 else 0)
+    first, last = _outside_layers(model, tensor)
+    stages[0] += first
+    stages[-1] += last
+    if len(stages) > 1 and model.tie_embedding:
+        stages[-1] += _vocabulary_matrix(model) // tensor
     return tuple(stages)
 
 
 def model_flops_per_sample(config: RunConfig) -> int:
     """Floating-point operations of the matrix products of one row, forward and backward, recomputation not counted.
 
-    Two per weight and token forward, twice that backward; attention as if every query saw the whole row. With a gated
-    FFN of 8/3 of the hidden size it is ``72 s l h^2 (1 + s / 6h + V / 12lh)``, equation 3 of Narayanan et al. 2021
-    without its recomputation.
+    Two per weight and token forward, twice that backward; attention as if every query saw the whole row. With as many
+    key/value heads as heads and a gated FFN of 8/3 of the hidden size it is ``72 s l h^2 (1 + s / 6h + V / 12lh)``,
+    equation 3 of Narayanan et al. 2021 without its recomputation.
     """
     model, length = config.model, config.data.sequence_length
-    layer_weights = 4 * model.hidden_size**2 + 3 * model.hidden_size * model.ffn_hidden_size
-    weights = model.num_layers * layer_weights + model.vocab_size * model.hidden_size
-    attention = 2 * length * model.hidden_size * model.num_layers
+    weights = model.num_layers * _layer_matrices(model) + _vocabulary_matrix(model)
+    attention = model.num_layers * 2 * length * model.num_attention_heads * model.head_size
     return 6 * length * (weights + attention)
 
 
 def checkpoint_bytes(config: RunConfig) -> int:
     """Size of one checkpoint: fp32 master weights, and with AdamW its two fp32 moments."""
     return num_parameters(config.model) * (12 if config.optimizer.name == "adamw" else 4)
+
+
+def _outside_layers(model: ModelConfig, tensor: int) -> tuple[int, int]:
+    """Parameters before and after the layers; the matrices of the vocabulary are shared out, the rest is not."""
+    vocabulary = _vocabulary_matrix(model) // tensor
+    tables = {"learned": 1, "learned_2d": 2}.get(model.positions, 0)
+    before = vocabulary + tables * (model.max_positions or 0) * model.hidden_size
+    before += model.embedding_norm * _norm_parameters(model)
+    after = (model.norm_placement != "post") * _norm_parameters(model)
+    return before, after + (not model.tie_embedding) * vocabulary
+
+
+def _vocabulary_matrix(model: ModelConfig) -> int:
+    return model.vocab_size * model.hidden_size
+
+
+def _layer_matrices(model: ModelConfig) -> int:
+    """Weights of one layer's matrices: query, key and value; attention's output; the FFN."""
+    output_columns = model.num_attention_heads * model.head_size
+    attention = (_projection_rows(model) + output_columns) * model.hidden_size
+    return attention + (_ffn_halves(model) + 1) * model.ffn_hidden_size * model.hidden_size
+
+
+def _projection_rows(model: ModelConfig) -> int:
+    """Rows of the fused projection to query, key and value."""
+    return (model.num_attention_heads + 2 * model.key_value_heads) * model.head_size
+
+
+def _ffn_halves(model: ModelConfig) -> int:
+    """Matrices that the FFN's input goes through: with a gate two."""
+    return 1 if model.ffn == "gelu" else 2
+
+
+def _norm_parameters(model: ModelConfig) -> int:
+    has_bias = model.biases and model.normalization == "layernorm"
+    return model.hidden_size * (1 + has_bias)

@@ -8,37 +8,9 @@ from typing import Literal
 
 from pydantic import Field
 
+from glm130b.config.model import ModelConfig
 from glm130b.config.ramp import Ramp
 from glm130b.config.section import Section
-
-
-class GradientShrink(Section):
-    """Embedding gradient shrink (GLM-130B paper, section 3.2): the forward pass is untouched, the gradient is
-    multiplied."""
-
-    alpha: Ramp
-    """Factor on the embedding gradient; 1.0 turns the shrink off. The original ended at 0.1."""
-    input_side: bool = True
-    """Shrink the gradient that arrives through the token look-up."""
-    logit_side: bool = True
-    """Shrink the gradient that arrives through the tied output projection."""
-
-
-class ModelConfig(Section):
-    """A GLM with DeepNorm, rotary positions and a GeLU-gated FFN (GLM-130B paper, section 2.1)."""
-
-    num_layers: int = Field(ge=1)
-    hidden_size: int = Field(ge=1)
-    num_attention_heads: int = Field(ge=1)
-    ffn_hidden_size: int = Field(ge=1)
-    """Width of each of the two halves of the gated FFN; GLM-130B uses 8/3 of the hidden size."""
-    vocab_size: int = Field(ge=1)
-    """Rows of the embedding: tokenizer pieces, special tokens and padding. Does not depend on the layout."""
-    layernorm_epsilon: float = Field(default=1e-5, gt=0)
-    rotary_base: float = Field(default=10000.0, gt=0)
-    attention_dropout: float = Field(default=0.0, ge=0, lt=1)
-    hidden_dropout: float = Field(default=0.0, ge=0, lt=1)
-    embedding_gradient_shrink: GradientShrink
 
 
 class SourceConfig(Section):
@@ -171,15 +143,34 @@ class ParallelConfig(Section):
     pipeline: int = Field(ge=1)
     data: int | None = Field(default=None, ge=1)
     """Data-parallel size; null takes what the number of processes leaves."""
-    zero_stage: Literal[1, 2] = 1
-    """1 shards the optimizer; 2 also shards gradients and needs ``pipeline: 1``."""
+    virtual_stages: int = Field(default=1, ge=1)
+    """Chunks of layers that each pipeline stage holds, interleaved over the stages; more chunks, a smaller bubble."""
+    sequence_parallel: bool = False
+    """Cut activations outside attention and FFN along the sequence over the tensor axis (Korthikanti et al. 2022)."""
+    zero_stage: int = Field(default=1, ge=0)
+    """1 shards the optimizer; 2 also shards gradients and needs ``pipeline: 1``. docs/layouts.md says why no others."""
+    offload_optimizer: bool = False
+    """Keep the fp32 master weights and the optimizer's moments in the CPU's memory, and step there."""
     embedding_and_head_count_as_layers: bool = False
     """Give the first and last stage one layer less each, as GLM-130B did: 70 layers over 8 stages are
     8,9,9,9,9,9,9,8."""
-    recompute: Literal["none", "full"] = "none"
-    """Activation recomputation; ``full`` keeps only each layer's input."""
+    recompute: Literal["none", "selective", "full"] = "none"
+    """Activation recomputation; ``selective`` computes attention's inside again in the backward pass, ``full`` keeps
+    only each layer's input."""
     reduce_bucket_elements: int = Field(default=500_000_000, ge=1)
     """Elements in one gradient-reduction bucket of ZeRO."""
+
+
+class KernelsConfig(Section):
+    """Which implementation computes what; ``auto`` takes the fastest that this machine has and the model allows."""
+
+    attention: Literal["auto", "sdpa", "varlen", "flash_attn"] = "auto"
+    """PyTorch's attention segment by segment, its variable-length flash kernel, or that of the package flash-attn."""
+    norm: Literal["auto", "torch", "apex", "transformer_engine"] = "auto"
+    """LayerNorm and RMSNorm."""
+    pointwise: Literal["auto", "plain", "fused"] = "auto"
+    """Bias + dropout + residual, the gated activation and the cross-entropy: one operation each time, or fused by
+    Megatron-core's compiled kernels."""
 
 
 class EvaluationConfig(Section):
@@ -219,6 +210,7 @@ class RunConfig(Section):
     optimizer: OptimizerConfig
     precision: PrecisionConfig
     parallel: ParallelConfig
+    kernels: KernelsConfig = KernelsConfig()
     evaluation: EvaluationConfig
     checkpoint: CheckpointConfig
     logging: LoggingConfig = LoggingConfig()

@@ -100,7 +100,7 @@ def _nearest(location: tuple[int | str, ...]) -> str | None:
     siblings = _siblings(location)
     initials = [name for name in siblings if word in ("".join(part[0] for part in name.split("_")), name[0] + "p")]
     holding = [name for name in siblings if word in name.split("_")]
-    close = difflib.get_close_matches(word, siblings, n=1) or initials or holding
+    close = holding or difflib.get_close_matches(word, siblings, n=1) or initials
     return ".".join([*map(str, location[:-1]), close[0]]) if close else None
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from glm130b.config import derived
 from glm130b.config.ramp import Ramp
-from glm130b.config.sections import RunConfig
+from glm130b.config.sections import ParallelConfig, RunConfig
 from glm130b.training.schedules import Schedules
 
 
@@ -28,11 +28,15 @@ def page(config: RunConfig, *, world_size: int | None = None) -> str:
 
 def _model(config: RunConfig) -> Iterator[str]:
     model = config.model
+    shared = f", {model.key_value_heads} of key and value" * (model.key_value_heads < model.num_attention_heads)
+    placement = "parallel block, pre" if model.parallel_block else model.norm_placement
     yield f"{config.name}: {derived.num_parameters(model):,} parameters in {config.precision.dtype}"
     yield (
         f"  {model.num_layers} layers, hidden {model.hidden_size}, {model.num_attention_heads} heads, "
         f"ffn {model.ffn_hidden_size}, vocabulary {model.vocab_size}"
     )
+    yield f"  {model.attention} attention, positions {model.positions}, heads of {model.head_size}{shared}"
+    yield f"  {placement} {model.normalization}, {model.ffn}, {'tied' if model.tie_embedding else 'untied'} embedding"
 
 
 def _grid(config: RunConfig, data_size: int, *, one_replica: bool) -> Iterator[str]:
@@ -42,29 +46,43 @@ def _grid(config: RunConfig, data_size: int, *, one_replica: bool) -> Iterator[s
     yield f"Grid: tensor {tensor} x pipeline {stages} x data {data_size} = {processes} process{'es' * (processes > 1)}"
     if one_replica:
         yield "  parallel.data is open: this is one replica (--world-size N shows all)"
-    layers, offsets = derived.layers_per_stage(config), derived.stage_offsets(config)
+    yield f"  {', '.join(_choices(parallel))}"
+    if parallel.virtual_stages > 1:
+        yield f"  {parallel.virtual_stages} chunks of layers on each stage, its first is shown"
+    layers = derived.layers_per_stage(config)
+    first_layers = [chunks[0] for chunks in derived.layers_per_chunk(config)]
     whole, held = derived.parameters_per_stage(config), derived.parameters_per_stage(config, tensor)
     replicas = _shown(data_size, most=3)
     names = ["..." if replica is None else f"data {replica}" for replica in replicas]
-    yield f"  stage layers       parameters   a process  ranks{''.join(f'{name:>9}' for name in names)}"
+    yield f"  stage layers       parameters   a process  ranks{''.join(f'{name:>10}' for name in names)}"
     for stage in _shown(stages, most=16):
         if stage is None:
             yield "  ..."
             continue
-        span = f"{_span(offsets[stage], layers[stage])} ({layers[stage]})"
+        span = f"{_span(first_layers[stage].start, len(first_layers[stage]))} ({layers[stage]})"
         first = [None if replica is None else (stage * data_size + replica) * tensor for replica in replicas]
-        ranks = "".join(f"{'...' if rank is None else _span(rank, tensor):>9}" for rank in first)
+        ranks = "".join(f"{'...' if rank is None else _span(rank, tensor):>10}" for rank in first)
         yield f"  {stage:<6}{span:11}{_millions(whole[stage]):>12}{_millions(held[stage]):>12}       {ranks}"
     yield f"  the largest process holds {max(held):,} parameters"
 
 
+def _choices(parallel: ParallelConfig) -> Iterator[str]:
+    """What is cut besides the model, and what is computed twice."""
+    yield f"ZeRO stage {parallel.zero_stage}"
+    if parallel.offload_optimizer:
+        yield "optimizer on the CPU"
+    if parallel.sequence_parallel:
+        yield "sequence parallel"
+    yield f"recompute {parallel.recompute}"
+
+
 def _step(config: RunConfig, data_size: int, *, one_replica: bool) -> Iterator[str]:
-    batch, stages = config.batch, config.parallel.pipeline
+    batch = config.batch
     sizes = [batch.global_size] if batch.ramp is None else [batch.ramp.start, batch.global_size]
     yield "Step" + " (all data on the one replica)" * one_replica
     for name, size in zip(["first", "full"][-len(sizes) :], sizes, strict=True):
         micro_batches = derived.num_micro_batches(config, batch_size=size, data_size=data_size)
-        bubble = (stages - 1) / (micro_batches + stages - 1)
+        bubble = derived.bubble_share(config, micro_batches)
         yield (
             f"  {name:6} {size:,} rows, {derived.tokens_per_step(config, size):,} tokens, "
             f"{micro_batches:,} micro-batches, {bubble:.1%} bubble"

@@ -14,7 +14,7 @@ from glm130b.config.sections import RunConfig
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 TINY = Path(__file__).parents[1] / "run.yaml"
-PRESETS = sorted(CONFIGS.glob("*.yaml"))
+PRESETS = sorted([*CONFIGS.glob("*.yaml"), *CONFIGS.glob("families/*.yaml")])
 
 
 def problems(path: Path, *overrides: str, world_size: int | None = None) -> tuple[str, ...]:

@@ -33,6 +33,49 @@ def test_sizes_of_the_papers(name: str, layers: int, hidden: int, heads: int) ->
         load_config(CONFIGS / f"{name}.yaml", world_size=8 * nodes)
 
 
+@pytest.mark.parametrize(
+    ("name", "published"),
+    [
+        ("glm-10b", 9_880_682_496),
+        ("chatglm-6b", 6_173_286_400),
+        ("gpt2-xl", 1_557_611_200),
+        ("bloom-176b", 176_247_271_424),
+        ("llama-7b", 6_738_415_616),
+    ],
+)
+def test_a_family_has_its_published_parameters(name: str, published: int) -> None:
+    path = CONFIGS / "families" / f"{name}.yaml"
+    assert num_parameters(load_config(path).model) == published
+    assert f"{published:,} parameters" in path.read_text(encoding="utf-8")
+
+
+def test_palm_has_its_published_parameters() -> None:
+    """Published to five digits: 540.35 B."""
+    path = CONFIGS / "families" / "palm-540b.yaml"
+    parameters = num_parameters(load_config(path).model)
+    assert parameters == pytest.approx(540.35e9, rel=2e-5)
+    assert f"{parameters:,}" in path.read_text(encoding="utf-8")
+
+
+def test_every_family_is_tested() -> None:
+    names = {path.stem for path in (CONFIGS / "families").glob("*.yaml")}
+    assert names == {"glm-10b", "chatglm-6b", "gpt2-xl", "bloom-176b", "palm-540b", "llama-7b"}
+
+
+@pytest.mark.parametrize("name", ["gpt2-xl", "bloom-176b", "palm-540b", "llama-7b"])
+def test_a_causal_family_predicts_whole_rows(name: str) -> None:
+    config = load_config(CONFIGS / "families" / f"{name}.yaml")
+    assert config.model.attention == "causal"
+    assert config.objective.instruction_share.bounds == config.objective.mask_share.bounds == (0, 0)
+    assert config.objective.gmask.target_minimum_share == 1
+    assert config.model.embedding_gradient_shrink.alpha.bounds == (1, 1)
+
+
+def test_no_two_presets_share_a_folder_of_runs() -> None:
+    names = [load_config(path).name for path in [*CONFIGS.glob("*.yaml"), *CONFIGS.glob("families/*.yaml")]]
+    assert len(set(names)) == len(names)
+
+
 def test_glm_130b_reaches_its_tokens_at_its_step() -> None:
     """The released weights are those of step 49,300, about 400 billion tokens into the run."""
     config = load_config(CONFIGS / "glm-130b.yaml")
@@ -45,4 +88,5 @@ def test_h100_trains_the_same_model_on_the_same_schedule() -> None:
     assert num_parameters(today.model) == num_parameters(original.model)
     for section in ("data", "objective", "batch", "optimizer", "evaluation", "train_samples"):
         assert getattr(today, section) == getattr(original, section)
+    assert (today.parallel.recompute, today.parallel.sequence_parallel) == ("selective", True)
     assert (today.precision.dtype, today.model.hidden_dropout, today.model.attention_dropout) == ("bf16", 0.0, 0.0)

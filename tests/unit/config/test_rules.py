@@ -1,5 +1,6 @@
 """Every rule across keys, one broken config each."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from glm130b.config.load import load_config
 from glm130b.config.rules import check, problems
 
 TINY = Path(__file__).parents[1] / "run.yaml"
+UNEVEN = "parallel.embedding_and_head_count_as_layers=true"
 
 
 def broken(*overrides: str, world_size: int | None = None) -> list[str]:
@@ -32,10 +34,85 @@ def broken(*overrides: str, world_size: int | None = None) -> list[str]:
             "model.num_layers: 5 is not a multiple of 2 (parallel.pipeline); write for example 4 or 6",
         ),
         (
-            ["parallel.embedding_and_head_count_as_layers=true", "model.num_layers=7", "parallel.pipeline=4"],
+            [UNEVEN, "model.num_layers=7", "parallel.pipeline=4"],
             "model.num_layers: 7 layers, embedding and head do not fill 4 stages evenly",
         ),
+        (
+            ["model.num_key_value_heads=3"],
+            "model.num_key_value_heads: 3 does not divide num_attention_heads 4",
+        ),
+        (["model.num_key_value_heads=8"], "model.num_key_value_heads: 8 does not divide num_attention_heads 4"),
+        (["model.head_dim=15"], "model.head_dim: 15 is not a multiple of 2 (positions: rope turns pairs)"),
+        (
+            ["model.head_dim=18", "model.positions=rope_2d"],
+            "model.head_dim: 18 is not a multiple of 4 (positions: rope_2d turns pairs in each half of a head)",
+        ),
+        (
+            ["model.hidden_size=72", "model.positions=rope_2d"],
+            "model.hidden_size: 72 over 4 heads is 18 a head, not a multiple of 4 (positions: rope_2d turns pairs in",
+        ),
+        (["model.parallel_block=true"], "model.parallel_block: true has one norm before attention and FFN"),
+        (["model.initial_std=0.02"], "model.initial_std: 0.02 would replace the gains that norm_placement: deepnorm"),
+        (["model.positions=learned"], "model.max_positions: null is too few rows for positions: learned"),
+        (
+            ["model.positions=learned_2d", "model.max_positions=255"],
+            "model.max_positions: 255 is too few rows for positions: learned_2d at data.sequence_length 256; write 256",
+        ),
+        (["model.max_positions=256"], "model.max_positions: 256 has no meaning with positions: rope"),
+        (
+            ["model.positions=alibi", "model.rotary_table=fp16"],
+            "model.rotary_table: fp16 has no meaning with positions:",
+        ),
+        (["kernels.attention=varlen"], "kernels.attention: varlen computes in fp16 and bf16"),
+        (["kernels.attention=flash_attn"], "kernels.attention: flash_attn computes in fp16 and bf16"),
+        (
+            ["kernels.attention=flash_attn", "precision.dtype=bf16", "model.positions=alibi"],
+            "kernels.attention: flash_attn cannot add a bias by distance",
+        ),
+        (
+            ["kernels.attention=varlen", "precision.dtype=bf16", "model.attention_dropout=0.1"],
+            "kernels.attention: varlen has no dropout, and model.attention_dropout is 0.1",
+        ),
+        (
+            ["model.num_attention_heads=12", "model.hidden_size=96", "model.num_key_value_heads=3"],
+            "model.num_key_value_heads: 3 is neither a multiple nor a divisor of 2 (parallel.tensor)",
+        ),
+        (
+            ["model.positions=alibi", "model.head_dim=3", "parallel.tensor=4", "model.num_key_value_heads=1"],
+            "model.num_key_value_heads: 1 and 4 query heads of 3 make 18 rows, not a multiple of 4 (parallel.tensor)",
+        ),
+        (
+            ["parallel.sequence_parallel=true", "data.sequence_length=255"],
+            "data.sequence_length: 255 is not a multiple of 2 (parallel.tensor, with sequence_parallel)",
+        ),
+        (
+            ["parallel.virtual_stages=2", "parallel.pipeline=1"],
+            "parallel.virtual_stages: 2 chunks a stage take turns with those of other stages",
+        ),
+        (
+            ["parallel.virtual_stages=2", "model.num_layers=6"],
+            "model.num_layers: 6 is not a multiple of 4 (parallel.pipeline x virtual_stages); write for example 4 or 8",
+        ),
+        (
+            ["parallel.virtual_stages=2", UNEVEN, "model.num_layers=2"],
+            "model.num_layers: 2 layers, embedding and head do not fill 2 stages x 2 virtual stages evenly",
+        ),
+        (
+            ["parallel.virtual_stages=2", "batch.global_size=20", "batch.ramp=null"],
+            "batch.global_size: 20 is not a multiple of 8 (batch.micro_size 2 x data-parallel size 2 x pipeline 2",
+        ),
+        (["parallel.virtual_stages=2", "batch.ramp.start=4"], "batch.ramp.start: 4 is not a multiple of 8"),
+        (["parallel.virtual_stages=2"], "batch.ramp.increment: 4 is not a multiple of 8"),
+        (["parallel.virtual_stages=2", "evaluation.samples=60"], "evaluation.samples: 60 is not a multiple of 8"),
+        (["parallel.zero_stage=0"], "parallel.zero_stage: 0 clips by a wrong gradient norm"),
+        (["parallel.zero_stage=3"], "parallel.zero_stage: 3 takes the weights away from the pipeline's schedule"),
+        (["parallel.zero_stage=3", "parallel.pipeline=1"], "parallel.zero_stage: 3 takes the weights away"),
+        (["parallel.zero_stage=7", "parallel.pipeline=1"], "parallel.zero_stage: 7 takes the weights away"),
         (["parallel.zero_stage=2"], "parallel.zero_stage: 2 shards gradients, which 2 pipeline stages still add to"),
+        (
+            ["parallel.zero_stage=2", "parallel.pipeline=1", "parallel.tensor=2", "parallel.sequence_parallel=true"],
+            "parallel.zero_stage: 2 shards gradients as they come, and those of the norms",
+        ),
         (["batch.global_size=18", "batch.ramp=null"], "batch.global_size: 18 is not a multiple of 4"),
         (["evaluation.samples=62"], "evaluation.samples: 62 is not a multiple of 4"),
         (["batch.ramp={start: 6, increment: 5, over_samples: 9}"], "batch.ramp.start: 6 is not a multiple of 4"),
@@ -66,8 +143,27 @@ def test_a_broken_rule_is_named(overrides: list[str], beginning: str) -> None:
     "overrides",
     [
         ["parallel.pipeline=1", "parallel.zero_stage=2"],
-        ["parallel.pipeline=1", "model.num_layers=5", "parallel.embedding_and_head_count_as_layers=true"],
-        ["parallel.pipeline=4", "model.num_layers=6", "parallel.embedding_and_head_count_as_layers=true"],
+        ["parallel.pipeline=1", "parallel.zero_stage=2", "parallel.tensor=1", "parallel.sequence_parallel=true"],
+        ["parallel.pipeline=1", "model.num_layers=5", UNEVEN],
+        ["parallel.pipeline=4", "model.num_layers=6", UNEVEN],
+        ["model.num_key_value_heads=1"],
+        ["model.num_key_value_heads=1", "parallel.tensor=4"],
+        ["model.num_key_value_heads=4"],
+        ["model.hidden_size=66", "model.head_dim=16"],
+        ["model.hidden_size=60", "model.positions=alibi"],
+        ["model.head_dim=12", "model.positions=rope_2d"],
+        ["model.parallel_block=true", "model.norm_placement=pre", "model.initial_std=0.02"],
+        ["model.positions=learned", "model.max_positions=256"],
+        ["model.positions=learned_2d", "model.max_positions=300"],
+        ["model.positions=rope_2d", "model.rotary_table=fp16"],
+        ["kernels.attention=varlen", "precision.dtype=bf16"],
+        ["kernels.attention=flash_attn", "precision.dtype=fp16", "model.attention_dropout=0.1"],
+        ["kernels.attention=sdpa", "model.positions=alibi", "model.attention_dropout=0.1"],
+        ["parallel.sequence_parallel=true"],
+        ["parallel.sequence_parallel=true", "parallel.tensor=1"],
+        ["parallel.virtual_stages=2", "batch.ramp.increment=8"],
+        [UNEVEN, "parallel.virtual_stages=3", "model.num_layers=10", "batch.ramp=null", "evaluation.samples=16"],
+        ["parallel.offload_optimizer=true"],
         ["objective.instruction_share=0", "data.instructions={}"],
         ["objective.instruction_share=1", "data.text={}"],
         ["optimizer.learning_rate.warmup_samples=3200"],
@@ -134,17 +230,37 @@ def test_an_open_data_size_follows_from_the_processes() -> None:
     assert not any(problem.startswith("parallel") for problem in found)
 
 
-def test_the_suggested_layers_and_increment_are_right() -> None:
-    flag = "parallel.embedding_and_head_count_as_layers=true"
-    (problem,) = broken(flag, "model.num_layers=69", "parallel.pipeline=8", "parallel.data=1")
-    assert problem.endswith("write for example 62 or 70")
-    load_config(TINY, [flag, "model.num_layers=70", "parallel.pipeline=8"])
-    (problem,) = broken(flag, "model.num_layers=2", "parallel.pipeline=4")
-    assert problem.endswith("write for example 6")
-    load_config(TINY, [flag, "model.num_layers=6", "parallel.pipeline=4"])
-    (problem,) = broken("batch.ramp.start=4", "batch.ramp.increment=8")
-    assert problem.endswith("write for example 4")
-    load_config(TINY, ["batch.ramp.start=4", "batch.ramp.increment=4"])
+@pytest.mark.parametrize(
+    ("overrides", "key", "mend"),
+    [
+        ([UNEVEN, "parallel.pipeline=8", "parallel.data=1", "model.num_layers=69"], "model.num_layers", "62 or 70"),
+        ([UNEVEN, "parallel.pipeline=4", "model.num_layers=2"], "model.num_layers", "6"),
+        ([UNEVEN, "parallel.virtual_stages=2", "batch.ramp=null", "model.num_layers=2"], "model.num_layers", "6"),
+        (["parallel.virtual_stages=2", "batch.ramp=null", "model.num_layers=6"], "model.num_layers", "4 or 8"),
+        (["batch.ramp.start=4", "batch.ramp.increment=8"], "batch.ramp.increment", "4"),
+        (["model.num_key_value_heads=3"], "model.num_key_value_heads", "2"),
+        (["model.num_key_value_heads=8"], "model.num_key_value_heads", "4"),
+        (
+            ["model.num_attention_heads=12", "model.hidden_size=96", "model.num_key_value_heads=3"],
+            "model.num_key_value_heads",
+            "2",
+        ),
+        (
+            ["model.positions=alibi", "model.head_dim=3", "parallel.tensor=4", "model.num_key_value_heads=1"],
+            "model.num_key_value_heads",
+            "4",
+        ),
+        (["model.positions=rope_2d", "model.hidden_size=72"], "model.hidden_size", "80"),
+        (["model.positions=rope_2d", "model.head_dim=18"], "model.head_dim", "16 or 20"),
+        (["model.positions=learned", "model.max_positions=8"], "model.max_positions", "256 or more"),
+    ],
+)
+def test_the_suggested_mend_is_right(overrides: list[str], key: str, mend: str) -> None:
+    (problem,) = broken(*overrides)
+    assert problem.startswith(f"{key}: ")
+    assert re.search(r"; write (for example )?(.*)$", problem)[2] == mend  # type: ignore[index]
+    for value in mend.removesuffix(" or more").split(" or "):
+        load_config(TINY, [*overrides, f"{key}={value}"])
 
 
 def test_everything_at_once() -> None:

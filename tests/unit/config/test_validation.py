@@ -31,7 +31,11 @@ TINY = Path(__file__).parents[1] / "run.yaml"
             "objective.gmask.end_of_piece: 1 is neither true nor false; write one of them",
         ),
         ("precision.dtype=fp8", "precision.dtype: \"fp8\" is not a choice; write 'fp32', 'bf16' or 'fp16'"),
-        ("parallel.zero_stage=3", "parallel.zero_stage: 3 is not a choice; write 1 or 2"),
+        (
+            "kernels.attention=flash",
+            "kernels.attention: \"flash\" is not a choice; write 'auto', 'sdpa', 'varlen' or 'flash_attn'",
+        ),
+        ("model.head_dim=0", "model.head_dim: 0 is too small; write 1 or more"),
         ("folder=3", "folder: 3 is not text; put it in quotes if it is meant as a name"),
         ("name=a b", "name: \"a b\" is no name; write letters, digits, '.', '_' or '-', a letter or digit first"),
         ("logging=3", "logging: 3 is not a section; write wandb, project under the key"),
@@ -91,6 +95,7 @@ def test_whole_numbers_stand_for_numbers() -> None:
         ("optimizer.lr", "optimizer.learning_rate"),
         ("parallel.tp", "parallel.tensor"),
         ("parallel.pp", "parallel.pipeline"),
+        ("parallel.sp", "parallel.sequence_parallel"),
         ("model.heads", "model.num_attention_heads"),
     ],
 )

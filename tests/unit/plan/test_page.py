@@ -9,7 +9,7 @@ from glm130b.plan.page import page
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 RUN = Path(__file__).parents[1] / "run.yaml"
-PRESETS = sorted(CONFIGS.glob("*.yaml"))
+PRESETS = sorted([*CONFIGS.glob("*.yaml"), *CONFIGS.glob("families/*.yaml")])
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
@@ -27,10 +27,26 @@ def test_glm_130b() -> None:
         "0-7 (8)",
         "8-16 (9)",
         "62-69 (8)",
-        "672-675      ...  764-767",
+        "672-675       ...   764-767",
         "the largest process holds 4,087,119,872 parameters",
         "full   4,224 rows, 8,650,752 tokens, 176 micro-batches, 3.8% bubble",
         "221 in all, 1.544 TB each",
+    ):
+        assert expected in text
+
+
+def test_what_is_cut_and_shared_is_shown() -> None:
+    layout = ["parallel.virtual_stages=2", "parallel.sequence_parallel=true", "parallel.offload_optimizer=true"]
+    model = ["model.num_key_value_heads=2", "model.norm_placement=pre", "model.parallel_block=true", "model.ffn=swiglu"]
+    batch = ["batch.ramp=null", "model.tie_embedding=false", "parallel.recompute=selective"]
+    text = page(load_config(RUN, [*layout, *model, *batch]))
+    for expected in (
+        "prefix attention, positions rope, heads of 16, 2 of key and value",
+        "parallel block, pre layernorm, swiglu, untied embedding",
+        "ZeRO stage 1, optimizer on the CPU, sequence parallel, recompute selective",
+        "2 chunks of layers on each stage, its first is shown",
+        "  1     1 (2) ",
+        "full   16 rows, 4,096 tokens, 4 micro-batches, 11.1% bubble",
     ):
         assert expected in text
 

@@ -1,0 +1,22 @@
+"""Sentences that several rules share: the key, its value, the rule, the mend."""
+
+from collections.abc import Iterator
+
+from glm130b.config.ramp import Ramp
+
+
+def multiple(key: str, value: int, divisor: int, why: str) -> Iterator[str]:
+    """The problem that ``value`` is not a multiple of ``divisor``, if it is none; ``why`` names the divisor."""
+    if value % divisor:
+        below = value - value % divisor
+        mend = f"{below} or {below + divisor}" if below else str(divisor)
+        yield f"{key}: {value} is not a multiple of {divisor} ({why}); write for example {mend}"
+
+
+def inside(key: str, ramp: Ramp, *, above_zero: bool = False) -> Iterator[str]:
+    """The problem that ``ramp`` leaves the range from 0 to 1, if it does."""
+    smallest, largest = ramp.bounds
+    too_small = smallest < 0 or (above_zero and smallest == 0)
+    if too_small or largest > 1:
+        allowed = "above 0 and up to 1" if above_zero else "from 0 to 1"
+        yield f"{key}: {smallest if too_small else largest:g} is not {allowed}; write for example 0.1"
