@@ -1,19 +1,41 @@
-"""Rotary positions (RoFormer; GLM-130B paper, section 2.1), one angle table per token of the batch.
+"""Rotary positions (RoFormer; GLM-130B paper, section 2.1), one angle for every token of the batch.
 
-Positions are data, not an index: every token of a [MASK] target carries the position of its blank.
+Positions are data, not an index: every token of a [MASK] target carries the position of its blank. With positions of
+two axes (ChatGLM-6B) the first half of a head turns by the position, the second half by the block position.
 """
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 
-def rotary_angles(positions_BS: Tensor, *, head_dim: int, base: float) -> Tensor:
-    """Angles [S, B, 1, head_dim] in fp32 for positions [B, S], in the rotate-half layout of Megatron-core.
+@dataclass(frozen=True)
+class RotaryTable:
+    """Cosine and sine of every token's angles, [S, B, 1, A, D / A] each, for A axes."""
 
-    Dimension ``i`` and ``i + head_dim / 2`` of a head turn together by ``position * base ** (-2 i / head_dim)``. The
-    angles are fp32 whatever the model's dtype, since in fp16 a position above 2048 is no longer exact; Megatron-core
-    rounds their sines and cosines to the activations' dtype.
+    cos: Tensor
+    sin: Tensor
+
+    def rotate(self, x_SBND: Tensor) -> Tensor:
+        """Turn dimensions ``i`` and ``i + D / 2A`` of each of a head's A parts together."""
+        x_SBNAd = x_SBND.unflatten(-1, self.cos.shape[-2:])
+        first, second = x_SBNAd.chunk(2, dim=-1)
+        return (x_SBNAd * self.cos + torch.cat((-second, first), dim=-1) * self.sin).flatten(-2)
+
+
+def rotary_table(
+    positions_BAS: Tensor, *, head_dim: int, base: float, table_dtype: torch.dtype, dtype: torch.dtype
+) -> RotaryTable:
+    """The table for positions [B, A, S], in ``dtype``: pair ``i`` of a part turns by ``position * base ** (-2 i A /
+    D)``.
+
+    ``table_dtype`` rounds frequencies, positions and angles on the way. fp32 is right; the original run had fp16, in
+    which a position above 2048 is no longer exact, and its weights fit those angles.
     """
-    exponents = torch.arange(0, head_dim, 2, dtype=torch.float32, device=positions_BS.device) / head_dim
-    angles_SBd = positions_BS.t().to(torch.float32)[..., None] * base**-exponents
-    return torch.cat((angles_SBd, angles_SBd), dim=-1)[:, :, None, :]
+    part = head_dim // positions_BAS.shape[1]
+    exponents = torch.arange(0, part, 2, dtype=torch.float32, device=positions_BAS.device) / part
+    frequencies = (1.0 / base**exponents).to(table_dtype)
+    angles_SBAi = positions_BAS.permute(2, 0, 1)[..., None].to(table_dtype) * frequencies
+    angles_SB1Ad = torch.cat((angles_SBAi, angles_SBAi), dim=-1)[:, :, None]
+    return RotaryTable(cos=angles_SB1Ad.cos().to(dtype), sin=angles_SB1Ad.sin().to(dtype))

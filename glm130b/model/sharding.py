@@ -2,18 +2,19 @@
 
 Initialisation, checkpoints and conversion all work on whole tensors by name and read the cutting here, nowhere else.
 Whole names are Megatron-core's own with the layer's index counted over all stages, for example
-``decoder.layers.37.self_attention.linear_qkv.weight``; the output projection's copy goes by the embedding's name.
+``decoder.layers.37.self_attention.linear_qkv.weight``; a tied projection's copy goes by the embedding's name.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import nn
 
 from glm130b.model.glm import GLM
+from glm130b.model.stage import Stage
 
-EMBEDDING = "embedding.weight"
+EMBEDDING = "embedding.word.weight"
 
 
 class Piece(NamedTuple):
@@ -41,36 +42,42 @@ class ParameterShard:
     """The last stage's copy of the embedding, which the first stage owns."""
 
 
-def parameter_shards(model: GLM) -> Iterator[ParameterShard]:
-    """The shards of one stage, in the order of ``model.named_parameters()``."""
-    for local_name, parameter in model.named_parameters():
-        is_cut = bool(getattr(parameter, "tensor_model_parallel", False))
-        dim = parameter.partition_dim if is_cut else 0
-        tensor_size, tensor_rank = (_tensor_size(model), _tensor_rank(model)) if is_cut else (1, 0)
-        whole_shape = list(parameter.shape)
-        whole_shape[dim] *= tensor_size
-        yield ParameterShard(
-            name=whole_name(model, local_name),
-            parameter=parameter,
-            whole_shape=tuple(whole_shape),
-            dim=dim,
-            pieces=cut(whole_shape[dim], tensor_size, tensor_rank, parameter.partition_stride if is_cut else 1),
-            is_replicated=not is_cut,
-            is_tied_copy=model.last_stage and not model.first_stage and parameter is model.tied_weight,
-        )
+def parameter_shards(stage: Stage) -> Iterator[ParameterShard]:
+    """The shards of one stage, in the order of ``stage.parameters()``."""
+    for chunk in stage:
+        for local_name, parameter in chunk.named_parameters():
+            yield _shard(chunk, local_name, parameter)
 
 
-def whole_name(model: GLM, local_name: str) -> str:
-    """The name in the whole model of a stage's parameter.
+def _shard(chunk: GLM, local_name: str, parameter: Any) -> ParameterShard:
+    is_cut = bool(getattr(parameter, "tensor_model_parallel", False))
+    dim = parameter.partition_dim if is_cut else 0
+    group = chunk.decoder.tp_group
+    tensor_size, tensor_rank = (group.size(), group.rank()) if is_cut else (1, 0)
+    whole_shape = list(parameter.shape)
+    whole_shape[dim] *= tensor_size
+    return ParameterShard(
+        name=whole_name(chunk, local_name),
+        parameter=parameter,
+        whole_shape=tuple(whole_shape),
+        dim=dim,
+        pieces=cut(whole_shape[dim], tensor_size, tensor_rank, parameter.partition_stride if is_cut else 1),
+        is_replicated=not is_cut,
+        is_tied_copy=parameter is chunk.tied_weight and not chunk.first_stage,
+    )
 
-    >>> whole_name(second_stage, "decoder.layers.0.mlp.linear_fc2.bias")      # doctest: +SKIP
+
+def whole_name(chunk: GLM, local_name: str) -> str:
+    """The name in the whole model of a chunk's parameter.
+
+    >>> whole_name(of_second_stage, "decoder.layers.0.mlp.linear_fc2.bias")      # doctest: +SKIP
     'decoder.layers.35.mlp.linear_fc2.bias'
     """
-    if local_name == "output_layer.weight":
+    if local_name == "output_layer.weight" and chunk.model.tie_embedding:
         return EMBEDDING
     parts = local_name.split(".")
     if parts[:2] == ["decoder", "layers"]:
-        parts[2] = str(model.decoder.layers[int(parts[2])].layer_number - 1)
+        parts[2] = str(chunk.decoder.layers[int(parts[2])].layer_number - 1)
     return ".".join(parts)
 
 
@@ -82,11 +89,3 @@ def cut(whole: int, tensor_size: int, tensor_rank: int, stride: int) -> tuple[Pi
     """
     length = whole // (tensor_size * stride)
     return tuple(Piece(i * length, (i * tensor_size + tensor_rank) * length, length) for i in range(stride))
-
-
-def _tensor_size(model: GLM) -> int:
-    return model.decoder.tp_group.size()
-
-
-def _tensor_rank(model: GLM) -> int:
-    return model.decoder.tp_group.rank()

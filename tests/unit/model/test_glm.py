@@ -13,19 +13,21 @@ from glm130b.config.derived import layers_per_stage, num_parameters, parameters_
 from glm130b.config.load import load_config
 from glm130b.config.sections import RunConfig
 from glm130b.environment import Launch
-from glm130b.model.attention import PackedSegments
-from glm130b.model.glm import GLM
-from glm130b.model.gradient_shrink import ShrinkFactors
+from glm130b.model.segments import PackedSegments
 from glm130b.model.sharding import parameter_shards
-from glm130b.model.transformer_config import transformer_config
 from glm130b.parallel.device import open_device
+from glm130b.parallel.placement import build_stage
 from glm130b.parallel.topology import connect, disconnect
 from tests.harness.pool import run_distributed
-from tests.harness.stage import stage
+from tests.harness.stage import initial_chunk, scatter_parameters_
 from tests.harness.synthetic import VOCAB, small_config
 
 CONFIGS = Path(__file__).parents[3] / "configs"
-PRESETS = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
+PRESETS = sorted(
+    path.relative_to(CONFIGS).with_suffix("").as_posix()
+    for folder in (CONFIGS, CONFIGS / "families")
+    for path in folder.glob("*.yaml")
+)
 
 
 class StageCount(NamedTuple):
@@ -58,20 +60,14 @@ def count_stages(launch: Launch, config: RunConfig) -> list[StageCount]:
                 world_size=parallel.tensor * parallel.pipeline,
                 timeout=timedelta(minutes=1),
             )
-            with meta:  # where torch makes LayerNorms
-                model = GLM(
-                    config.model,
-                    transformer_config(config.model, parallel, config.precision),
-                    groups=topology.groups,
-                    first_stage=topology.is_first_stage,
-                    last_stage=topology.is_last_stage,
-                )
-            assert all(parameter.is_meta for parameter in model.parameters())
-            owned = [shard for shard in parameter_shards(model) if not shard.is_tied_copy]
+            with meta:  # where torch makes norms and tables
+                stage = build_stage(config, topology, initialize=False)
+            assert all(parameter.is_meta for parameter in stage.parameters())
+            owned = [shard for shard in parameter_shards(stage) if not shard.is_tied_copy]
             counts.append(
                 StageCount(
-                    layers=len(model.decoder.layers),
-                    local=sum(parameter.numel() for parameter in model.parameters()),
+                    layers=sum(len(chunk.decoder.layers) for chunk in stage),
+                    local=sum(parameter.numel() for parameter in stage.parameters()),
                     whole=sum(torch.Size(shard.whole_shape).numel() for shard in owned),
                 )
             )
@@ -90,19 +86,15 @@ def test_every_preset_has_the_parameters_that_its_config_says(preset: str) -> No
 
 
 def test_the_presets_were_found() -> None:
-    assert {"tiny", "glm-130b"} <= set(PRESETS)
+    assert {"tiny", "glm-130b", "families/palm-540b"} <= set(PRESETS)
 
 
 def outputs(launch: Launch, config: RunConfig) -> dict[str, torch.Tensor]:
-    """Losses, logits and the parts around them of one small micro-batch."""
-    with stage(launch, config) as model:
+    """Losses, logits and the targets of one small micro-batch."""
+    with initial_chunk(launch, config) as model, torch.no_grad():
         tokens_BS, targets_BS = torch.arange(24).view(2, 12), torch.arange(24, 48).view(2, 12)
-        inputs = (tokens_BS, torch.arange(12).repeat(2, 1), PackedSegments([[(0, 4, 8)], [(0, 12, 0)]]))
-        return {
-            "losses": model(*inputs, targets_BS).detach(),
-            "logits": model(*inputs).detach(),
-            "targets": targets_BS,
-        }
+        inputs = (tokens_BS, torch.arange(12).expand(2, 2, 12), PackedSegments([[(0, 4, 8)], [(0, 12, 0)]]))
+        return {"losses": model(*inputs, targets_BS), "logits": model(*inputs), "targets": targets_BS}
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16"])
@@ -117,32 +109,46 @@ def test_losses_are_the_cross_entropy_of_the_logits_in_fp32(dtype: str) -> None:
     torch.testing.assert_close(out["losses"], expected, atol=1e-5, rtol=1e-5)
 
 
-def embedded_tokens(launch: Launch, config: RunConfig) -> list[float]:
-    """Share of zeros among the embedded tokens, in training and in evaluation, and the scale of the others."""
-    with stage(launch, config) as model:
-        tokens_BS = torch.arange(96).view(4, 24)
-        plain_SBH = model.embedding(tokens_BS).transpose(0, 1)
-        training_SBH = model._embed(tokens_BS, ShrinkFactors())
-        kept = training_SBH != 0
-        scale = (training_SBH[kept] / plain_SBH[kept]).mean().item()
-        evaluation_SBH = model.eval()._embed(tokens_BS, ShrinkFactors())
-        assert torch.equal(evaluation_SBH, plain_SBH)
-        return [1 - kept.float().mean().item(), scale]
+def logits_by_segment(launch: Launch, config: RunConfig) -> list[torch.Tensor]:
+    """Logits of one sentence as a context of five and a target of seven, as all context, and as all target."""
+    with initial_chunk(launch, config) as model, torch.no_grad():
+        scatter_parameters_(model)
+        tokens_BS, positions_B2S = torch.arange(12)[None], torch.arange(12).expand(1, 2, 12)
+        samples = [(0, 5, 7), (0, 12, 0), (0, 0, 12)]
+        return [model(tokens_BS, positions_B2S, PackedSegments([[sample]])) for sample in samples]
 
 
-def test_embeddings_are_dropped_in_training_only() -> None:
-    (numbers,) = run_distributed(embedded_tokens, 1, small_config(model={"hidden_dropout": 0.25}))
-    assert numbers[0] == pytest.approx(0.25, abs=0.03)  # 3072 draws: four standard deviations
-    assert numbers[1] == pytest.approx(1 / 0.75, rel=1e-4)
+def test_a_causal_model_knows_no_context() -> None:
+    ((mixed, context, target),) = run_distributed(logits_by_segment, 1, small_config(model={"attention": "causal"}))
+    assert torch.equal(mixed, target)
+    assert torch.equal(context, target)
+    ((mixed, context, target),) = run_distributed(logits_by_segment, 1, small_config())
+    assert not torch.allclose(mixed, target, atol=0.1)
+    assert not torch.allclose(context, target, atol=0.1)
 
 
-def tied_weights(launch: Launch, config: RunConfig) -> tuple[bool, list[str]]:
-    with stage(launch, config) as model:
-        names = [name for name, _ in model.named_parameters() if name in ("embedding.weight", "output_layer.weight")]
-        return model.tied_weight is not None, names
+Holdings = tuple[bool, list[str]]
 
 
-def test_only_the_first_and_the_last_stage_hold_the_embedding() -> None:
-    ranks = run_distributed(tied_weights, 4, small_config(parallel={"pipeline": 4}))
-    assert ranks == [(True, ["embedding.weight"]), (False, []), (False, []), (True, ["output_layer.weight"])]
-    assert run_distributed(tied_weights, 1, small_config()) == [(True, ["embedding.weight"])]
+def vocabulary_matrices(launch: Launch, config: RunConfig) -> Holdings:
+    """Whether this stage takes part in tying, and the matrices of the vocabulary's size that it holds."""
+    with initial_chunk(launch, config) as model:
+        names = ("embedding.word.weight", "output_layer.weight")
+        return model.tied_weight is not None, [name for name, _ in model.named_parameters() if name in names]
+
+
+def held_by_stages(pipeline: int, *, tie_embedding: bool) -> list[Holdings]:
+    config = small_config(model={"tie_embedding": tie_embedding}, parallel={"pipeline": pipeline})
+    return run_distributed(vocabulary_matrices, pipeline, config)
+
+
+def test_the_first_and_the_last_stage_hold_a_tied_embedding_each() -> None:
+    word, head = "embedding.word.weight", "output_layer.weight"
+    assert held_by_stages(1, tie_embedding=True) == [(True, [word])]
+    assert held_by_stages(4, tie_embedding=True) == [(True, [word]), (False, []), (False, []), (True, [head])]
+
+
+def test_an_untied_model_has_two_matrices_and_no_copy() -> None:
+    word, head = "embedding.word.weight", "output_layer.weight"
+    assert held_by_stages(1, tie_embedding=False) == [(False, [word, head])]
+    assert held_by_stages(4, tie_embedding=False) == [(False, [word]), (False, []), (False, []), (False, [head])]

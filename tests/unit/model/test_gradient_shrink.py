@@ -6,10 +6,10 @@ from torch import Tensor
 
 from glm130b.config.sections import RunConfig
 from glm130b.environment import Launch
-from glm130b.model.attention import PackedSegments
 from glm130b.model.gradient_shrink import ShrinkFactors, shrink_gradient
+from glm130b.model.segments import PackedSegments
 from tests.harness.pool import run_distributed
-from tests.harness.stage import scatter_parameters_, stage
+from tests.harness.stage import initial_chunk, scatter_parameters_
 from tests.harness.synthetic import small_config
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32]
@@ -58,7 +58,7 @@ def test_alpha_one_adds_nothing_to_the_graph() -> None:
 
 def gradients(launch: Launch, config: RunConfig, shrinks: list[ShrinkFactors]) -> list[dict[str, Tensor]]:
     """Loss and gradient of every parameter under each shrink, of the same micro-batch and the same weights."""
-    with stage(launch, config) as model:
+    with initial_chunk(launch, config) as model:
         scatter_parameters_(model)
         tokens_BS = torch.arange(24).view(2, 12)
         answers = []
@@ -66,7 +66,7 @@ def gradients(launch: Launch, config: RunConfig, shrinks: list[ShrinkFactors]) -
             model.zero_grad()
             loss = model(
                 tokens_BS,
-                torch.arange(12).repeat(2, 1),
+                torch.arange(12).expand(2, 2, 12),
                 PackedSegments([[(0, 4, 8)], [(0, 2, 9)]]),
                 tokens_BS + 40,
                 shrink,
@@ -79,7 +79,7 @@ def gradients(launch: Launch, config: RunConfig, shrinks: list[ShrinkFactors]) -
 def test_each_side_of_the_tied_embedding_shrinks_by_its_own_factor() -> None:
     shrinks = [(1.0, 1.0), (1.0, 0.0), (0.0, 1.0), (0.25, 0.5)]
     (answers,) = run_distributed(gradients, 1, small_config(), [ShrinkFactors(*sides) for sides in shrinks])
-    both, input_only, logit_only, shrunk = (answer.pop("embedding.weight") for answer in answers)
+    both, input_only, logit_only, shrunk = (answer.pop("embedding.word.weight") for answer in answers)
 
     assert input_only[:24].abs().min() > 0  # the looked-up tokens
     assert not input_only[24:].any()
