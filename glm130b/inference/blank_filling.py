@@ -11,7 +11,7 @@ from torch import Tensor
 
 from glm130b.inference.loading import TrainedModel
 from glm130b.inference.sampling import Sampling, next_token
-from glm130b.model.attention import PackedSegments
+from glm130b.model.segments import PackedSegments
 
 
 @dataclass(frozen=True)
@@ -61,16 +61,17 @@ def _fill_one(
 ) -> list[int]:
     """Tokens for the blank at index ``blank`` of ``context``, without the closing <eop> or <eod>."""
     special = trained.tokenizer.special
-    is_continuation = context[blank] == special.gmask
+    # A continuation counts on, but not where block positions count; the tokens of a blank all stand where it stands.
+    counts_on = context[blank] == special.gmask and not trained.model.model.has_block_positions
     forbidden_first, forbidden_later = _forbidden(trained)
     answer: list[int] = []
     while len(answer) < max_tokens:
         target = [special.sop, *answer]
-        # A continuation counts on; the tokens of a blank all stand where the blank stands.
-        positions = [len(context) + i if is_continuation else blank for i in range(len(target))]
+        positions = [*range(len(context)), *(len(context) + i if counts_on else blank for i in range(len(target)))]
+        block_positions = [*[0] * len(context), *range(1, len(target) + 1)]
         logits_BSV = trained.model(
             torch.tensor([context + target], device=trained.device),
-            torch.tensor([list(range(len(context))) + positions], device=trained.device),
+            torch.tensor([[positions, block_positions]], device=trained.device),
             PackedSegments([[(0, len(context), len(target))]]),
         )
         logits_V = logits_BSV[0, -1]

@@ -11,13 +11,15 @@ import torch.distributed.checkpoint as dcp
 from glm130b.checkpoint.description import Description
 from glm130b.checkpoint.folder import CheckpointFolder
 from glm130b.config.errors import UserError
-from glm130b.config.sections import ModelConfig, ParallelConfig, PrecisionConfig
+from glm130b.config.sections import ParallelConfig, PrecisionConfig, RunConfig
 from glm130b.config.validation import validated
 from glm130b.data.tokenizer import Tokenizer
 from glm130b.model.glm import GLM
 from glm130b.model.sharding import parameter_shards
-from glm130b.model.transformer_config import transformer_config
+from glm130b.model.stage import Stage
+from glm130b.model.transformer_config import DTYPES
 from glm130b.parallel.device import open_device
+from glm130b.parallel.placement import build_stage
 from glm130b.parallel.topology import Topology, connect
 
 
@@ -43,18 +45,17 @@ def load_run(run: Path) -> TrainedModel:
     device = open_device(local_rank=0)
     # The weights are kept in fp32; a GPU computes in the run's own format.
     dtype = config.precision.dtype if device.type == "cuda" else "fp32"
-    model = _whole_model(config.model, PrecisionConfig(dtype=dtype), device)
-    _load_weights(model, checkpoint)
-    return TrainedModel(model.eval(), tokenizer, device)
+    stage = _whole_stage(config, PrecisionConfig(dtype=dtype), device)
+    _load_weights(stage, checkpoint)
+    (model,) = stage.eval()
+    return TrainedModel(model, tokenizer, device)
 
 
-def _whole_model(model: ModelConfig, precision: PrecisionConfig, device: torch.device) -> GLM:
+def _whole_stage(config: RunConfig, precision: PrecisionConfig, device: torch.device) -> Stage:
     single = ParallelConfig(tensor=1, pipeline=1, data=1)
-    topology = _lone_topology(single, device)
-    whole = GLM(
-        model, transformer_config(model, single, precision), groups=topology.groups, first_stage=True, last_stage=True
-    )
-    return whole.to(device=device, dtype=whole.config.params_dtype)
+    config = config.model_copy(update={"parallel": single, "precision": precision})
+    stage = build_stage(config, _lone_topology(single, device), initialize=False)
+    return stage.to(dtype=DTYPES[precision.dtype])
 
 
 def _lone_topology(parallel: ParallelConfig, device: torch.device) -> Topology:
@@ -71,8 +72,8 @@ def _lone_topology(parallel: ParallelConfig, device: torch.device) -> Topology:
 
 
 @torch.no_grad()
-def _load_weights(model: GLM, checkpoint: Path) -> None:
-    masters = {f"master/{shard.name}": torch.empty(shard.whole_shape) for shard in parameter_shards(model)}
+def _load_weights(stage: Stage, checkpoint: Path) -> None:
+    masters = {f"master/{shard.name}": torch.empty(shard.whole_shape) for shard in parameter_shards(stage)}
     dcp.load(masters, storage_reader=dcp.FileSystemReader(checkpoint), no_dist=True)
-    for shard in parameter_shards(model):
+    for shard in parameter_shards(stage):
         shard.parameter.copy_(masters[f"master/{shard.name}"])

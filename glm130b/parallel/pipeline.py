@@ -1,5 +1,7 @@
-"""Megatron-core's pipeline schedule: forward and backward over the micro-batches of a step, 1F1B between the stages."""
+"""Megatron-core's pipeline schedule: forward and backward over the micro-batches of a step, 1F1B between the stages,
+interleaved when a stage holds several chunks."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -7,8 +9,8 @@ import torch
 from megatron.core.pipeline_parallel import get_forward_backward_func
 from torch import Tensor
 
-from glm130b.model.glm import GLM
-from glm130b.parallel.tied_embedding import sum_tied_gradients
+from glm130b.model.stage import Stage
+from glm130b.parallel.shared_gradients import sum_shared_gradients
 from glm130b.parallel.topology import Topology
 from glm130b.parallel.zero import ZeroEngine
 
@@ -25,15 +27,18 @@ class Pipeline:
     step returns the mean over its own rows and the step's gradient is that of the mean over all rows.
     """
 
-    def __init__(self, model: GLM, engine: ZeroEngine, topology: Topology, *, sequence_length: int) -> None:
-        self._model = model
+    def __init__(self, stage: Stage, engine: ZeroEngine, topology: Topology, *, sequence_length: int) -> None:
+        self._stage = stage
         self._engine = engine
         self._sequence_length = sequence_length
-        self._schedule = get_forward_backward_func(pp_size=topology.pipeline.size)
-        model.config.grad_scale_func = engine.scale
-        model.config.finalize_model_grads_func = lambda *_, **__: sum_tied_gradients(
-            model, topology, engine.gradient_of
+        self._schedule = get_forward_backward_func(
+            pp_size=topology.pipeline.size, vp_size=len(stage) if len(stage) > 1 else None
         )
+        for chunk in stage:
+            chunk.config.grad_scale_func = engine.scale
+            chunk.config.finalize_model_grads_func = lambda *_, **__: sum_shared_gradients(
+                stage, topology, engine.gradient_of
+            )
 
     def train(
         self, forward_step: ForwardStep, micro_batches: Iterator[Any], *, num_micro_batches: int, micro_size: int
@@ -46,11 +51,11 @@ class Pipeline:
         self, forward_step: ForwardStep, micro_batches: Iterator[Any], *, num_micro_batches: int, micro_size: int
     ) -> list[Tensor]:
         """Forward only, dropout off. Reports as ``train`` gives them."""
-        self._model.eval()
+        self._stage.eval()
         try:
             return self._run(forward_step, micro_batches, num_micro_batches, micro_size, forward_only=True)
         finally:
-            self._model.train()
+            self._stage.train()
 
     def _run(
         self,
@@ -61,11 +66,14 @@ class Pipeline:
         *,
         forward_only: bool,
     ) -> list[Tensor]:
+        # Every chunk takes each micro-batch once, and needs an iterator of its own for that.
+        iterators = itertools.tee(micro_batches, len(self._stage))
+        # The raw chunks, never the engine: the schedule would take DeepSpeed's config for Megatron's.
+        chunks = list(self._stage)
         return self._schedule(
-            forward_step_func=lambda iterator, _: forward_step(iterator, self._engine.forward_module),
-            data_iterator=micro_batches,
-            # The raw model, never the engine: the schedule would take DeepSpeed's config for Megatron's.
-            model=self._model,
+            forward_step_func=lambda iterator, chunk: forward_step(iterator, self._engine.wrapper or chunk),
+            data_iterator=list(iterators) if len(chunks) > 1 else iterators[0],
+            model=chunks if len(chunks) > 1 else chunks[0],
             num_microbatches=num_micro_batches,
             seq_length=self._sequence_length,
             micro_batch_size=micro_size,

@@ -77,6 +77,7 @@ def connect(
     parallel_state.initialize_model_parallel(
         parallel.tensor,
         parallel.pipeline,
+        virtual_pipeline_model_parallel_size=parallel.virtual_stages if parallel.virtual_stages > 1 else None,
         create_gloo_process_groups=False,
         distributed_timeout_minutes=int(timeout.total_seconds() // 60),
     )

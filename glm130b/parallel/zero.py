@@ -15,7 +15,7 @@ import deepspeed
 import torch
 from torch import Tensor, nn
 
-from glm130b.config.sections import OptimizerConfig, PrecisionConfig, RunConfig
+from glm130b.config.sections import OptimizerConfig, ParallelConfig, PrecisionConfig, RunConfig
 from glm130b.parallel.topology import Topology
 
 
@@ -60,7 +60,8 @@ class ZeroEngine:
         self._optimizer = self._engine.optimizer
         self._is_fp16 = config.precision.dtype == "fp16"
         # From stage 2 on gradients are reduced as they come, by hooks that only the engine's own forward re-arms.
-        self.forward_module: nn.Module = self._engine if config.parallel.zero_stage >= 2 else model
+        self.wrapper: nn.Module | None = self._engine if config.parallel.zero_stage >= 2 else None
+        """What the forward pass must go through instead of the model, if anything."""
 
     def scale(self, loss: Tensor) -> Tensor:
         """The loss times the current loss scale."""
@@ -189,10 +190,19 @@ def _deepspeed_config(config: RunConfig) -> dict[str, Any]:
             "reduce_bucket_size": config.parallel.reduce_bucket_elements,
             "allgather_bucket_size": config.parallel.reduce_bucket_elements,
             "overlap_comm": False,
+            **_offload(config.parallel),
         },
+        # With the optimizer offloaded it would insist on an Adam of its own, compiled at the start of the run.
+        "zero_force_ds_cpu_optimizer": False,
         "steps_per_print": 10**9,
         **_precision(config.precision),
     }
+
+
+def _offload(parallel: ParallelConfig) -> dict[str, Any]:
+    if not parallel.offload_optimizer:
+        return {}
+    return {"offload_optimizer": {"device": "cpu", "pin_memory": torch.cuda.is_available()}}
 
 
 def _precision(precision: PrecisionConfig) -> dict[str, Any]:

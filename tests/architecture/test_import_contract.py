@@ -46,7 +46,7 @@ def skeleton(root: Path, tmp_path: Path) -> Path:
     """Our contract around a package that has our folders and nothing in them."""
     shutil.copy(root / "pyproject.toml", tmp_path)
     package = tmp_path / "glm130b"
-    for folder in ("", *LAYERS):
+    for folder in ("", *LAYERS, "checkpoint/released"):
         (package / folder).mkdir(parents=True, exist_ok=True)
         (package / folder / "__init__.py").touch()
     for module in ("cli", "environment", "launcher", "pretrain"):

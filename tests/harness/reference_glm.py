@@ -1,14 +1,17 @@
-"""The oracle: a GLM on one page of plain PyTorch, one process, a dense attention mask, no dropout.
+"""The oracle: every member of the GLM family in plain PyTorch, one process, a dense attention mask, no dropout.
 
-Written from the papers (GLM-130B, section 2.1; DeepNorm, Wang et al. 2022), not from the library's model; for fp32
-and fp64. Shapes: B rows, S sequence, H hidden, V vocabulary, N heads, D head dim, F ffn.
+Written from the papers (see ``reference_layers`` for the layers), not from the library's model; for fp32 and fp64.
+Shapes: B rows, S sequence, H hidden, V vocabulary.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from glm130b.config.model import ModelConfig
+from tests.harness.reference_layers import Norm, build_layer
 
 Segments = Sequence[Sequence[tuple[int, int, int]]]
 """Per row, per sample: (start, context length, target length) in tokens."""
@@ -29,16 +32,6 @@ def visibility(segments: Segments, sequence_length: int) -> Tensor:
     return visible_BSS
 
 
-def rotate(x_BSND: Tensor, positions_BS: Tensor, base: float) -> Tensor:
-    """Turn dimensions (i, i + D/2) of every head by ``position * base ** (-2 i / D)``; the table is always fp32."""
-    head_dim = x_BSND.shape[-1]
-    frequencies = base ** (-torch.arange(0, head_dim, 2, dtype=torch.float32, device=x_BSND.device) / head_dim)
-    angles = positions_BS[:, :, None, None].float() * frequencies  # [B, S, 1, D/2]
-    cos, sin = angles.cos().to(x_BSND.dtype), angles.sin().to(x_BSND.dtype)
-    first, second = x_BSND.chunk(2, dim=-1)
-    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
-
-
 def shrink_gradient(weight: Tensor, alpha: float) -> Tensor:
     """``weight`` in the forward pass, to the last bit; its gradient times ``alpha`` in the backward pass."""
     return weight.detach() + alpha * (weight - weight.detach())
@@ -52,126 +45,70 @@ def row_losses(logits_BSV: Tensor, targets_BS: Tensor, loss_weights_BS: Tensor) 
     return (token_losses_BS * loss_weights_BS).sum(dim=1)
 
 
-class Attention(nn.Module):
-    """Self-attention with rotary positions; the fused matrix holds, head by head, the rows of q, k and v."""
+class Embedding(nn.Module):
+    """Words, learned positions where the model has them, and the norm that BLOOM puts on their sum."""
 
-    def __init__(self, *, hidden_size: int, num_heads: int, rotary_base: float) -> None:
+    def __init__(self, model: ModelConfig) -> None:
         super().__init__()
-        self.num_heads = num_heads
-        self.rotary_base = rotary_base
-        self.linear_qkv = nn.Linear(hidden_size, 3 * hidden_size)
-        self.linear_proj = nn.Linear(hidden_size, hidden_size)
+        self.word = nn.Embedding(model.vocab_size, model.hidden_size)
+        self.position, self.block_position = None, None
+        if model.positions in ("learned", "learned_2d"):
+            self.position = nn.Embedding(model.max_positions or 0, model.hidden_size)
+        if model.positions == "learned_2d":
+            self.block_position = nn.Embedding(model.max_positions or 0, model.hidden_size)
+        self.norm = Norm(model) if model.embedding_norm else None
 
-    def forward(self, hidden_BSH: Tensor, positions_BS: Tensor, visible_BSS: Tensor) -> Tensor:
-        query, key, value = self.query_key_value(self.linear_qkv(hidden_BSH), positions_BS)
-        scores_BNSS = torch.einsum("bqnd,bknd->bnqk", query, key) / query.shape[-1] ** 0.5
-        scores_BNSS = scores_BNSS.masked_fill(~visible_BSS[:, None], float("-inf"))
-        mixed_BSND = torch.einsum("bnqk,bknd->bqnd", scores_BNSS.softmax(dim=-1), value)
-        return self.linear_proj(mixed_BSND.flatten(2))
-
-    def query_key_value(self, qkv_BSX: Tensor, positions_BS: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Query and key, both rotated, and value, each [B, S, N, D], from the output [B, S, 3H] of ``linear_qkv``."""
-        query, key, value = qkv_BSX.unflatten(-1, (self.num_heads, 3, -1)).unbind(dim=-2)
-        return rotate(query, positions_BS, self.rotary_base), rotate(key, positions_BS, self.rotary_base), value
-
-
-class GatedMLP(nn.Module):
-    """GeGLU: the first F rows of ``linear_fc1`` go through the exact (erf) GELU and gate the last F."""
-
-    def __init__(self, *, hidden_size: int, ffn_hidden_size: int) -> None:
-        super().__init__()
-        self.linear_fc1 = nn.Linear(hidden_size, 2 * ffn_hidden_size)
-        self.linear_fc2 = nn.Linear(ffn_hidden_size, hidden_size)
-
-    def forward(self, hidden_BSH: Tensor) -> Tensor:
-        gate_BSF, linear_BSF = self.linear_fc1(hidden_BSH).chunk(2, dim=-1)
-        return self.linear_fc2(functional.gelu(gate_BSF, approximate="none") * linear_BSF)
-
-
-class DeepNormLayer(nn.Module):
-    """``h = LN1(x); g = LN2(a h + Attention(h)); a g + MLP(g)``: a residual is the LayerNorm's output, times ``a``."""
-
-    def __init__(
-        self,
-        *,
-        hidden_size: int,
-        num_heads: int,
-        ffn_hidden_size: int,
-        layernorm_epsilon: float,
-        rotary_base: float,
-        residual_scale: float,
-    ) -> None:
-        super().__init__()
-        self.residual_scale = residual_scale
-        self.input_layernorm = nn.LayerNorm(hidden_size, eps=layernorm_epsilon)
-        self.self_attention = Attention(hidden_size=hidden_size, num_heads=num_heads, rotary_base=rotary_base)
-        self.pre_mlp_layernorm = nn.LayerNorm(hidden_size, eps=layernorm_epsilon)
-        self.mlp = GatedMLP(hidden_size=hidden_size, ffn_hidden_size=ffn_hidden_size)
-
-    def forward(self, x_BSH: Tensor, positions_BS: Tensor, visible_BSS: Tensor) -> Tensor:
-        h_BSH = self.input_layernorm(x_BSH)
-        y_BSH = self.residual_scale * h_BSH + self.self_attention(h_BSH, positions_BS, visible_BSS)
-        g_BSH = self.pre_mlp_layernorm(y_BSH)
-        return self.residual_scale * g_BSH + self.mlp(g_BSH)
+    def forward(self, tokens_BS: Tensor, positions_B2S: Tensor, alpha: float) -> Tensor:
+        x_BSH = functional.embedding(tokens_BS, shrink_gradient(self.word.weight, alpha))
+        for table, positions_BS in zip((self.position, self.block_position), positions_B2S.unbind(dim=1), strict=True):
+            if table is not None:
+                x_BSH = x_BSH + table(positions_BS)
+        return x_BSH if self.norm is None else self.norm(x_BSH)
 
 
 class Decoder(nn.Module):
-    """The layers and the LayerNorm after the last of them."""
+    """The layers and the norm after the last of them, which post-norm layers do not need."""
 
-    def __init__(self, layers: Iterable[DeepNormLayer], final_layernorm: nn.LayerNorm) -> None:
+    def __init__(self, model: ModelConfig) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(layers)
-        self.final_layernorm = final_layernorm
+        self.layers = nn.ModuleList(build_layer(model) for _ in range(model.num_layers))
+        self.final_layernorm = None if model.norm_placement == "post" else Norm(model)
 
-    def forward(self, x_BSH: Tensor, positions_BS: Tensor, visible_BSS: Tensor) -> Tensor:
+    def forward(self, x_BSH: Tensor, positions_B2S: Tensor, visible_BSS: Tensor) -> Tensor:
         for layer in self.layers:
-            x_BSH = layer(x_BSH, positions_BS, visible_BSS)
-        return self.final_layernorm(x_BSH)
+            x_BSH = layer(x_BSH, positions_B2S, visible_BSS)
+        return x_BSH if self.final_layernorm is None else self.final_layernorm(x_BSH)
 
 
 class ReferenceGLM(nn.Module):
     """The whole model; ``state_dict`` has the names and whole shapes of checkpoints, so whole tensors load directly."""
 
-    def __init__(
-        self,
-        *,
-        num_layers: int,
-        hidden_size: int,
-        num_attention_heads: int,
-        ffn_hidden_size: int,
-        vocab_size: int,
-        layernorm_epsilon: float = 1e-5,
-        rotary_base: float = 10000.0,
-    ) -> None:
+    def __init__(self, model: ModelConfig) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(vocab_size, hidden_size)
-        layers = (
-            DeepNormLayer(
-                hidden_size=hidden_size,
-                num_heads=num_attention_heads,
-                ffn_hidden_size=ffn_hidden_size,
-                layernorm_epsilon=layernorm_epsilon,
-                rotary_base=rotary_base,
-                residual_scale=(2 * num_layers) ** 0.5,
-            )
-            for _ in range(num_layers)
-        )
-        self.decoder = Decoder(layers, nn.LayerNorm(hidden_size, eps=layernorm_epsilon))
+        self.causal = model.attention == "causal"
+        self.embedding = Embedding(model)
+        self.decoder = Decoder(model)
+        self.output_layer = None if model.tie_embedding else nn.Linear(model.hidden_size, model.vocab_size, bias=False)
 
     def forward(
         self,
         tokens_BS: Tensor,
-        positions_BS: Tensor,
+        positions_B2S: Tensor,
         segments: Segments,
         *,
         input_alpha: float = 1.0,
         logit_alpha: float = 1.0,
     ) -> Tensor:
-        """Logits [B, S, V]. The alphas shrink the gradient of the tied embedding, on its look-up and its logit side."""
+        """Logits [B, S, V]. The alphas shrink the gradient of the word embedding, on its look-up and on its logit side;
+        an output layer of its own is not shrunk."""
+        if self.causal:  # all of a segment is target
+            segments = [[(start, 0, context + target) for start, context, target in row] for row in segments]
         visible_BSS = visibility(segments, tokens_BS.shape[1]).to(tokens_BS.device)
-        x_BSH = functional.embedding(tokens_BS, shrink_gradient(self.embedding.weight, input_alpha))
-        hidden_BSH = self.decoder(x_BSH, positions_BS, visible_BSS)
-        return hidden_BSH @ shrink_gradient(self.embedding.weight, logit_alpha).T
+        x_BSH = self.embedding(tokens_BS, positions_B2S, input_alpha)
+        hidden_BSH = self.decoder(x_BSH, positions_B2S, visible_BSS)
+        if self.output_layer is not None:
+            return self.output_layer(hidden_BSH)
+        return hidden_BSH @ shrink_gradient(self.embedding.word.weight, logit_alpha).T
 
 
 def from_released_layout(released: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -180,7 +117,7 @@ def from_released_layout(released: Mapping[str, Tensor]) -> dict[str, Tensor]:
     The rows of q, k and v are ordered alike; the released FFN has its linear half first, ours the gated half.
     """
     renamed = {
-        "transformer.word_embeddings.": "embedding.",
+        "transformer.word_embeddings.": "embedding.word.",
         "transformer.": "decoder.",
         ".attention.query_key_value.": ".self_attention.linear_qkv.",
         ".attention.dense.": ".self_attention.linear_proj.",

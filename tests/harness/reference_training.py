@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from glm130b.data.row import Row
@@ -91,20 +92,21 @@ def backward(model: ReferenceGLM, step: Step, *, micro_size: int | None = None) 
 
 def rows_loss(model: ReferenceGLM, rows: Sequence[Row], step: Step) -> Tensor:
     """Loss [B] of each of some rows of the step; a row without loss tokens has loss 0."""
-    device = model.embedding.weight.device
-    stacked = {
-        name: torch.from_numpy(np.stack([getattr(row, name) for row in rows])).to(device)
-        for name in ("tokens", "positions", "targets", "loss_mask")
-    }
+    device = next(model.parameters()).device
+
+    def stack(arrays: Iterable[NDArray[np.generic]]) -> Tensor:
+        return torch.from_numpy(np.stack(list(arrays))).to(device)
+
+    loss_mask_BS = stack(row.loss_mask for row in rows)
     logits_BSV = model(
-        stacked["tokens"],
-        stacked["positions"],
+        stack(row.tokens for row in rows),
+        stack(np.stack((row.positions, row.block_positions)) for row in rows),
         [row.segments for row in rows],
         input_alpha=step.input_alpha,
         logit_alpha=step.logit_alpha,
     )
-    num_loss_tokens_B1 = stacked["loss_mask"].sum(dim=1, keepdim=True).clamp(min=1)
-    return row_losses(logits_BSV, stacked["targets"], stacked["loss_mask"].to(logits_BSV.dtype) / num_loss_tokens_B1)
+    loss_weights_BS = loss_mask_BS.to(logits_BSV.dtype) / loss_mask_BS.sum(dim=1, keepdim=True).clamp(min=1)
+    return row_losses(logits_BSV, stack(row.targets for row in rows), loss_weights_BS)
 
 
 @torch.no_grad()

@@ -67,5 +67,6 @@ class SyntheticRows:
             positions[segment.start : end] = np.arange(end - segment.start)
             if objective == "mask":
                 positions[split:end] = segment.context_length // 2
+            block_positions[split:end] = np.arange(1, end - split + 1)
             loss_mask[split:end] = True
         return Row(tokens, targets, loss_mask, positions, block_positions, _LAYOUTS[objective], objective, "synthetic")

@@ -13,19 +13,19 @@ from glm130b.checkpoint.store import CheckpointStore
 from glm130b.config.sections import RunConfig
 from glm130b.data.batches import micro_batches
 from glm130b.environment import Launch
-from glm130b.model.glm import GLM
 from glm130b.model.gradient_shrink import ShrinkFactors
 from glm130b.model.sharding import parameter_shards
+from glm130b.model.stage import Stage
 from glm130b.parallel.device import open_device
 from glm130b.parallel.pipeline import Pipeline
+from glm130b.parallel.placement import build_stage
 from glm130b.parallel.topology import Topology, connect, disconnect
 from glm130b.parallel.zero import ZeroEngine
-from glm130b.pretrain import build_model
 from glm130b.training.objective_loss import forward_step
 from glm130b.training.progress import Progress
 from glm130b.training.schedules import Schedules
 from glm130b.training.stepper import Stepper
-from tests.harness.stage import stage
+from tests.harness.stage import initial_stage
 from tests.harness.synthetic import SyntheticRows
 
 StepNumbers = dict[str, float]
@@ -37,7 +37,7 @@ class LiveRun:
 
     config: RunConfig
     topology: Topology
-    model: GLM
+    stage: Stage
     engine: ZeroEngine
     pipeline: Pipeline
     stepper: Stepper
@@ -72,7 +72,7 @@ class LiveRun:
             self.config,
             CheckpointFolder(folder),
             tokenizer=tokenizer,
-            model=self.model,
+            stage=self.stage,
             engine=self.engine,
             topology=self.topology,
         )
@@ -87,14 +87,14 @@ def live_run(config: RunConfig, launch: Launch) -> LiveRun:
         world_size=launch.world_size,
         timeout=timedelta(minutes=2),
     )
-    model = build_model(config, topology)
-    engine = ZeroEngine(config, model, topology)
-    pipeline = Pipeline(model, engine, topology, sequence_length=config.data.sequence_length)
+    stage = build_stage(config, topology)
+    engine = ZeroEngine(config, stage, topology)
+    pipeline = Pipeline(stage, engine, topology, sequence_length=config.data.sequence_length)
     rows: Any = SyntheticRows()
     stepper = Stepper(
         config, dataset=rows, pipeline=pipeline, engine=engine, schedules=Schedules(config), topology=topology
     )
-    return LiveRun(config, topology, model, engine, pipeline, stepper)
+    return LiveRun(config, topology, stage, engine, pipeline, stepper)
 
 
 def train_steps(launch: Launch, config: RunConfig, count: int) -> list[StepNumbers]:
@@ -140,7 +140,7 @@ def first_gradients(
             )
             for piece in shard.pieces
         ]
-        for shard in parameter_shards(run.model)
+        for shard in parameter_shards(run.stage)
     }
     disconnect()
     return pieces
@@ -148,5 +148,5 @@ def first_gradients(
 
 def initial_weights(launch: Launch, config: RunConfig) -> dict[str, Tensor]:
     """Whole initial weights by name; one process only."""
-    with stage(launch, config) as model:
-        return {shard.name: shard.parameter.detach().clone() for shard in parameter_shards(model)}
+    with initial_stage(launch, config) as stage:
+        return {shard.name: shard.parameter.detach().clone() for shard in parameter_shards(stage)}

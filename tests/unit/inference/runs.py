@@ -10,7 +10,7 @@ from glm130b.config.sections import RunConfig
 from glm130b.data.batch import MicroBatch, collate
 from glm130b.data.tokenizer import Tokenizer
 from glm130b.environment import Launch
-from glm130b.model.attention import PackedSegments
+from glm130b.model.segments import PackedSegments
 from glm130b.parallel.pipeline import LossFunction
 from glm130b.parallel.topology import disconnect
 from tests.harness.synthetic import SyntheticRows
@@ -34,5 +34,5 @@ def save_and_measure(launch: Launch, config: RunConfig, folder: Path) -> np.ndar
 
 def _logits(micro_batches: Iterator[MicroBatch], model: nn.Module) -> tuple[Tensor, LossFunction]:
     batch = next(micro_batches)
-    output = model(batch.tokens_BS, batch.positions_BS, PackedSegments(batch.segments))
+    output = model(batch.tokens_BS, batch.positions_B2S, PackedSegments(batch.segments))
     return output, lambda logits_BSV: (logits_BSV.mean(), logits_BSV)

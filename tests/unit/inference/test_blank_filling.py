@@ -15,7 +15,7 @@ from glm130b.environment import Launch
 from glm130b.inference.blank_filling import Filling, fill_blanks
 from glm130b.inference.loading import TrainedModel, load_run
 from glm130b.inference.sampling import Sampling
-from glm130b.model.attention import PackedSegments
+from glm130b.model.segments import PackedSegments
 from tests.harness.pool import run_distributed
 from tests.unit.inference.conftest import SavedRun
 
@@ -27,6 +27,7 @@ class Call(NamedTuple):
 
     tokens: list[int]
     positions: list[int]
+    block_positions: list[int]
     segment: tuple[int, int, int]
 
 
@@ -36,8 +37,8 @@ def observed(launch: Launch, run: Path, prompt: str, options: dict[str, Any]) ->
     calls = []
 
     def observe(model: torch.nn.Module, inputs: tuple[Tensor, Tensor, PackedSegments]) -> None:
-        tokens_BS, positions_BS, segments = inputs
-        calls.append(Call(tokens_BS[0].tolist(), positions_BS[0].tolist(), segments.rows[0][0]))
+        tokens_BS, positions_B2S, segments = inputs
+        calls.append(Call(tokens_BS[0].tolist(), *positions_B2S[0].tolist(), segments.rows[0][0]))
 
     trained.model.register_forward_pre_hook(observe)
     return fill_blanks(trained, prompt, **options), calls
@@ -50,22 +51,27 @@ def fill(saved_run: SavedRun, prompt: str, **options: Any) -> tuple[Filling, lis
 class Scripted:
     """A model that likes best, call by call, what its script says: a token and the next best."""
 
-    def __init__(self, vocab_size: int, script: list[list[int]]) -> None:
-        self.model = self  # where a GLM has its sizes
+    def __init__(self, vocab_size: int, script: list[list[int]], *, has_block_positions: bool) -> None:
+        self.model = self  # where a GLM has its config
         self.vocab_size = vocab_size
+        self.has_block_positions = has_block_positions
         self.calls: list[list[int]] = []
+        self.positions: list[list[list[int]]] = []
         self._script = script
 
-    def __call__(self, tokens_BS: Tensor, positions_BS: Tensor, segments: PackedSegments) -> Tensor:
+    def __call__(self, tokens_BS: Tensor, positions_B2S: Tensor, segments: PackedSegments) -> Tensor:
         favourites = self._script[len(self.calls)]
         self.calls.append(tokens_BS[0].tolist())
+        self.positions.append(positions_B2S[0].tolist())
         logits_BSV = torch.zeros(*tokens_BS.shape, self.vocab_size)
         logits_BSV[0, -1, favourites] = torch.arange(len(favourites), 0, -1).float()
         return logits_BSV
 
 
-def scripted(tokenizer: Tokenizer, script: list[list[int]]) -> tuple[TrainedModel, Scripted]:
-    model: Any = Scripted(tokenizer.vocab_size + 8, script)
+def scripted(
+    tokenizer: Tokenizer, script: list[list[int]], *, has_block_positions: bool = False
+) -> tuple[TrainedModel, Scripted]:
+    model: Any = Scripted(tokenizer.vocab_size + 8, script, has_block_positions=has_block_positions)
     return TrainedModel(model, tokenizer, torch.device("cpu")), model
 
 
@@ -104,7 +110,22 @@ def test_the_model_sees_what_it_saw_in_training(saved_run: SavedRun, blank: str)
         sample = gmask_sample(text, prefix_length=len(prefix), special=special, end_of_piece=True)
     assert last.tokens == sample.tokens.tolist()
     assert last.positions == sample.positions.tolist()
+    assert last.block_positions == sample.block_positions.tolist()
     assert last.segment == (0, sample.context_length, len(sample.tokens) - sample.context_length)
+
+
+@pytest.mark.parametrize("blank", ["[MASK]", "[gMASK]"])
+def test_with_block_positions_any_answer_stands_at_its_blank(saved_run: SavedRun, blank: str) -> None:
+    tokenizer, special = saved_run.tokenizer, saved_run.tokenizer.special
+    x, y = (tokenizer.encode(letter)[0] for letter in "xy")
+    trained, model = scripted(tokenizer, [[x], [y], [special.eop]], has_block_positions=True)
+    fill_blanks(trained, f"a{blank}b")
+    split, context = len(tokenizer.encode("a")), len(tokenizer.encode_with_blanks(f"a{blank}b"))
+    for said, positions in enumerate(model.positions):
+        assert positions == [
+            [*range(context), *[split] * (said + 1)],
+            [*[0] * context, *range(1, said + 2)],
+        ]
 
 
 def test_blanks_are_filled_left_to_right_and_later_ones_stay_open(saved_run: SavedRun) -> None:

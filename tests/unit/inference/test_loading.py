@@ -11,7 +11,7 @@ import torch
 from glm130b.config.errors import UserError
 from glm130b.environment import Launch
 from glm130b.inference.loading import load_run
-from glm130b.model.attention import PackedSegments
+from glm130b.model.segments import PackedSegments
 from tests.harness.pool import run_distributed
 from tests.unit.inference.conftest import SavedRun
 from tests.unit.inference.runs import rows
@@ -21,7 +21,7 @@ def loaded_logits(launch: Launch, folder: Path) -> tuple[np.ndarray, bool, str]:
     trained = load_run(folder)
     batch = rows()
     with torch.no_grad():
-        logits_BSV = trained.model(batch.tokens_BS, batch.positions_BS, PackedSegments(batch.segments))
+        logits_BSV = trained.model(batch.tokens_BS, batch.positions_B2S, PackedSegments(batch.segments))
     return logits_BSV.numpy(), trained.model.training, trained.tokenizer.fingerprint
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from glm130b.launcher import Launch
+from glm130b.environment import Launch
 from glm130b.parallel import cpu
 from tests.harness.pool import run_distributed
 

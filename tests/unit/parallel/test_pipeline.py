@@ -11,9 +11,9 @@ from glm130b.config.sections import RunConfig
 from glm130b.data.batch import MicroBatch
 from glm130b.data.batches import micro_batches
 from glm130b.data.row import Row
-from glm130b.launcher import Launch
-from glm130b.model.attention import PackedSegments
+from glm130b.environment import Launch
 from glm130b.model.gradient_shrink import ShrinkFactors
+from glm130b.model.segments import PackedSegments
 from glm130b.parallel.pipeline import ForwardStep
 from glm130b.parallel.topology import disconnect
 from glm130b.training.objective_loss import forward_step
@@ -26,6 +26,7 @@ CPU = torch.device("cpu")
 LAYOUTS: dict[str, dict[str, Any]] = {
     "one process": {},
     "PP2": {"pipeline": 2},
+    "PP2, two virtual stages": {"pipeline": 2, "virtual_stages": 2},
     "ZeRO stage 2": {"zero_stage": 2},
 }
 
@@ -61,8 +62,8 @@ def all_reports(launch: Launch, config: RunConfig) -> dict[str, list[Tensor]]:
         reports["by hand"] = []
         for batch in rows_of_a_step(config):
             with torch.no_grad():
-                token_losses_BS = run.model(
-                    batch.tokens_BS, batch.positions_BS, PackedSegments(batch.segments), batch.targets_BS
+                token_losses_BS = run.stage(
+                    batch.tokens_BS, batch.positions_B2S, PackedSegments(batch.segments), batch.targets_BS
                 )
             reports["by hand"].append((token_losses_BS * batch.loss_weights_BS).sum(dim=1))
     disconnect()
@@ -120,10 +121,10 @@ def numbers_with_evaluations(launch: Launch, config: RunConfig, evaluates: bool)
     progress, numbers = Progress(), []
     for _ in range(3):
         if evaluates:
-            before = [p.detach().clone() for p in run.model.parameters()]
+            before = [p.detach().clone() for p in run.stage.parameters()]
             run_micro_batches(run, "evaluate", forward_step(CPU, ShrinkFactors()), first_sample=1000)
-            assert all(torch.equal(p, b) for p, b in zip(run.model.parameters(), before, strict=True))
-            assert run.model.training
+            assert all(torch.equal(p, b) for p, b in zip(run.stage.parameters(), before, strict=True))
+            assert run.stage.training
         progress, records = run.take_steps(1, progress)
         numbers += [{name: records[0][name] for name in ("loss", "gradient_norm", "applied")}]
     disconnect()
@@ -132,7 +133,14 @@ def numbers_with_evaluations(launch: Launch, config: RunConfig, evaluates: bool)
 
 @pytest.mark.parametrize(
     ("layout", "dtype"),
-    [("one process", "fp32"), ("one process", "bf16"), ("PP2", "fp16"), ("PP2", "bf16"), ("ZeRO stage 2", "fp16")],
+    [
+        ("one process", "fp32"),
+        ("one process", "bf16"),
+        ("PP2", "fp16"),
+        ("PP2", "bf16"),
+        ("PP2, two virtual stages", "fp16"),
+        ("ZeRO stage 2", "fp16"),
+    ],
 )
 def test_training_does_not_notice_an_evaluation(layout: str, dtype: str) -> None:
     parallel = LAYOUTS[layout]
@@ -152,15 +160,15 @@ def gradients_around_an_evaluation(launch: Launch, config: RunConfig) -> bool:
     run = live_run(config, launch)
     step = forward_step(CPU, ShrinkFactors())
     run_micro_batches(run, "train", step)
-    before = [run.engine.gradient_of(parameter).clone() for parameter in run.model.parameters()]
+    before = [run.engine.gradient_of(parameter).clone() for parameter in run.stage.parameters()]
     assert any(gradient.any() for gradient in before)
     run_micro_batches(run, "evaluate", step, first_sample=1000)
-    after = [run.engine.gradient_of(parameter) for parameter in run.model.parameters()]
+    after = [run.engine.gradient_of(parameter) for parameter in run.stage.parameters()]
     disconnect()
     return all(torch.equal(a, b) for a, b in zip(after, before, strict=True))
 
 
-@pytest.mark.parametrize("layout", ["one process", "PP2"])
+@pytest.mark.parametrize("layout", ["one process", "PP2", "PP2, two virtual stages"])
 def test_gradients_that_wait_for_the_optimizer_survive_an_evaluation(layout: str) -> None:
     parallel = LAYOUTS[layout]
     assert all(
@@ -179,7 +187,7 @@ def mode_after_a_failed_evaluation(launch: Launch, config: RunConfig) -> bool:
     with pytest.raises(OSError, match="the corpus is gone"):
         run.pipeline.evaluate(forward_step(CPU, ShrinkFactors()), rows, num_micro_batches=4, micro_size=2)
     disconnect()
-    return run.model.training
+    return run.stage.training
 
 
 def test_dropout_is_back_on_after_a_failed_evaluation() -> None:

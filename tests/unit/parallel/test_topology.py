@@ -10,7 +10,7 @@ from megatron.core.tensor_parallel import get_cuda_rng_tracker
 from torch import Tensor
 
 from glm130b.config.sections import RunConfig
-from glm130b.launcher import Launch
+from glm130b.environment import Launch
 from glm130b.parallel.topology import Topology, seed_dropout
 from tests.harness.pool import run_distributed
 from tests.harness.stage import in_layout, joined

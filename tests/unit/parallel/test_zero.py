@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from glm130b.config.sections import RunConfig
-from glm130b.launcher import Launch
+from glm130b.environment import Launch
 from glm130b.parallel.topology import disconnect
 from glm130b.parallel.zero import _deepspeed_config, _optimizer
 from tests.harness.pool import run_distributed
@@ -60,6 +60,14 @@ def test_keys_of_bf16(in_fp32: bool, sums: str) -> None:
     assert "fp16" not in ours
 
 
+def test_the_optimizer_is_offloaded_on_demand() -> None:
+    """With PyTorch's AdamW: DeepSpeed's own would be compiled at the start of the run."""
+    ours = _deepspeed_config(small_config(parallel={"offload_optimizer": True}))
+    assert ours["zero_optimization"]["offload_optimizer"] == {"device": "cpu", "pin_memory": torch.cuda.is_available()}
+    assert ours["zero_force_ds_cpu_optimizer"] is False
+    assert "offload_optimizer" not in _deepspeed_config(small_config())["zero_optimization"]
+
+
 def test_matrices_are_decayed_and_vectors_are_not() -> None:
     model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.LayerNorm(3))
     config = small_config(optimizer={"weight_decay": 0.3, "beta1": 0.8, "beta2": 0.7, "epsilon": 1e-6}).optimizer
@@ -79,7 +87,7 @@ Held = list[tuple[str, int, int, int, dict[str, tuple[int, torch.dtype]]]]
 def held_fragments(launch: Launch, config: RunConfig) -> tuple[int, Held]:
     """The stage's index, and (name, size, start, length, state) of every fragment here."""
     run = live_run(config, launch)
-    names = {id(parameter): name for name, parameter in run.model.named_parameters()}
+    names = {id(parameter): name for name, parameter in run.stage.named_parameters()}
     place = run.topology.tensor.rank + run.topology.tensor.size * run.topology.pipeline.rank
     held = []
     for f in run.engine.fragments():
@@ -127,9 +135,9 @@ def published(launch: Launch, config: RunConfig) -> bool:
         size = len(fragment.state["master"])
         fragment.state["master"].copy_(torch.arange(fragment.start, fragment.start + size) / 1000)
     run.engine.publish_master_weights()
-    expected = [torch.arange(p.numel()).div(1000).to(p.dtype) for p in run.model.parameters()]
+    expected = [torch.arange(p.numel()).div(1000).to(p.dtype) for p in run.stage.parameters()]
     disconnect()
-    return all(torch.equal(p.detach().flatten(), e) for p, e in zip(run.model.parameters(), expected, strict=True))
+    return all(torch.equal(p.detach().flatten(), e) for p, e in zip(run.stage.parameters(), expected, strict=True))
 
 
 @pytest.mark.parametrize("dtype", PRECISIONS)
@@ -171,11 +179,11 @@ def one_step(launch: Launch, config: RunConfig, learning_rate: float) -> dict[st
     """What one step does to the weights, beside what its gradient asks for."""
     run = live_run(config, launch)
     run.accumulate_gradients()
-    before = torch.cat([p.detach().flatten() for p in run.model.parameters()])
-    gradient = torch.cat([run.engine.gradient_of(p).flatten().clone() for p in run.model.parameters()])
+    before = torch.cat([p.detach().flatten() for p in run.stage.parameters()])
+    gradient = torch.cat([run.engine.gradient_of(p).flatten().clone() for p in run.stage.parameters()])
     outcome = run.engine.step(learning_rate)
-    after = torch.cat([p.detach().flatten() for p in run.model.parameters()])
-    cleared = all(p.grad is None or not p.grad.any() for p in run.model.parameters())
+    after = torch.cat([p.detach().flatten() for p in run.stage.parameters()])
+    cleared = all(p.grad is None or not p.grad.any() for p in run.stage.parameters())
     disconnect()
     return {"moved": after - before, "gradient": gradient, "outcome": outcome, "cleared": cleared}
 

@@ -1,0 +1,53 @@
+"""What a run says when it starts: where it runs, where it begins, and what the user should know."""
+
+from pathlib import Path
+
+import torch
+
+from glm130b.checkpoint.description import Description
+from glm130b.config.sections import RunConfig
+from glm130b.data.dataset import GLMDataset
+from glm130b.model.stage import Stage
+from glm130b.parallel.topology import Topology
+
+
+def announcement(
+    config: RunConfig,
+    *,
+    topology: Topology,
+    stage: Stage,
+    saved: tuple[Path, Description] | None,
+    folder: Path,
+    data: GLMDataset,
+) -> str:
+    """``saved`` is the checkpoint that the run continues, ``folder`` the run's own."""
+    lines = [_place(config, topology), stage.kernels.describe(), _beginning(config, saved, folder), *_warnings(data)]
+    return "\n".join(lines)
+
+
+def _place(config: RunConfig, topology: Topology) -> str:
+    return (
+        f"{config.name}: {config.precision.dtype} on {topology.world_size} x {topology.device.type}, "
+        f"TP {topology.tensor.size} x PP {topology.pipeline.size} x DP {topology.data.size}, "
+        f"ZeRO {config.parallel.zero_stage}, torch {torch.__version__}"
+    )
+
+
+def _beginning(config: RunConfig, saved: tuple[Path, Description] | None, folder: Path) -> str:
+    """Where the run begins, and what has changed in its config since it was saved there."""
+    if saved is None:
+        return "starts from its initial weights"
+    checkpoint, description = saved
+    changes = [f"  {key}: {old!r} -> {new!r}" for key, (old, new) in description.changes(config).items()]
+    if description.progress.samples >= config.train_samples:
+        return f"{checkpoint}: is complete, nothing is left to train; remove {folder} to start anew"
+    return "\n".join([f"continues {checkpoint} at step {description.progress.step}", *changes])
+
+
+def _warnings(data: GLMDataset) -> list[str]:
+    return [
+        f"warning: data.instructions.{name}: {count} answers are longer than their slot and are cut; raise "
+        "data.sequence_length or lower objective.samples_per_row"
+        for name, count in data.num_cut_answers.items()
+        if count
+    ]
