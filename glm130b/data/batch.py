@@ -17,10 +17,8 @@ class MicroBatch:
     """int64 [B, S]."""
     targets_BS: torch.Tensor
     """int64 [B, S]."""
-    positions_BS: torch.Tensor
-    """int64 [B, S]."""
-    block_positions_BS: torch.Tensor
-    """int64 [B, S]."""
+    positions_B2S: torch.Tensor
+    """int64 [B, 2, S]: positions, and below them block positions."""
     loss_weights_BS: torch.Tensor
     """float32 [B, S]: 1 / (number of loss tokens of the row) on loss tokens, 0 elsewhere, so that a row's loss is
     ``(token_loss * weights).sum()``."""
@@ -35,8 +33,7 @@ class MicroBatch:
             self,
             tokens_BS=self.tokens_BS.to(device, non_blocking=True),
             targets_BS=self.targets_BS.to(device, non_blocking=True),
-            positions_BS=self.positions_BS.to(device, non_blocking=True),
-            block_positions_BS=self.block_positions_BS.to(device, non_blocking=True),
+            positions_B2S=self.positions_B2S.to(device, non_blocking=True),
             loss_weights_BS=self.loss_weights_BS.to(device, non_blocking=True),
         )
 
@@ -48,8 +45,7 @@ def collate(rows: Sequence[Row]) -> MicroBatch:
     return MicroBatch(
         tokens_BS=torch.from_numpy(np.stack([row.tokens for row in rows])),
         targets_BS=torch.from_numpy(np.stack([row.targets for row in rows])),
-        positions_BS=torch.from_numpy(np.stack([row.positions for row in rows])),
-        block_positions_BS=torch.from_numpy(np.stack([row.block_positions for row in rows])),
+        positions_B2S=torch.from_numpy(np.stack([(row.positions, row.block_positions) for row in rows])),
         loss_weights_BS=torch.from_numpy((loss_mask_BS / np.maximum(num_loss_tokens_B1, 1)).astype(np.float32)),
         segments=tuple(row.segments for row in rows),
         objectives=tuple(row.objective for row in rows),

@@ -1,11 +1,17 @@
 """Multi-task instructions as blank filling: a prompt, its [MASK], and the answer (GLM-130B paper, section 2.2)."""
 
+from typing import Literal
+
 import numpy as np
 
 from glm130b.data.blank_infilling import fill_sample
 from glm130b.data.row import BoolArray, Int64Array
 from glm130b.data.sample import Sample
 from glm130b.data.special_tokens import SpecialTokens
+
+TargetPositions = Literal["after_mask", "from_mask", "at_mask"]
+"""Where the answer to an appended [MASK] stands: counting on after it (GLM-130B), counting on from its own position, or
+all at it (with two-dimensional positions)."""
 
 
 def instruction_sample(
@@ -14,13 +20,12 @@ def instruction_sample(
     *,
     slot_tokens: int,
     special: SpecialTokens,
-    targets_start_at_mask: bool = False,
+    target_positions: TargetPositions = "after_mask",
 ) -> Sample:
     """Prompt, [MASK], and as the target the answer, closed by [eop]; at most ``slot_tokens`` long.
 
-    Positions count 0, 1, 2.. through both; with ``targets_start_at_mask`` the target counts on from the position of
-    the [MASK] itself. A prompt with a [MASK] of its own gets no other, and the target stays at the position of the
-    first.
+    A prompt with a [MASK] of its own gets no other, and the target stays at the position of the first whatever
+    ``target_positions`` says.
 
     Where they do not fit, the prompt keeps its head, down to a quarter of the slot; only then is the end of the
     answer cut.
@@ -31,10 +36,11 @@ def instruction_sample(
             break
     context = head if has_blank else np.concatenate((head, [special.mask]))
     answer = answer[: slot_tokens - len(context) - 1]
-    if has_blank:
-        positions = np.full(len(answer) + 1, np.flatnonzero(head == special.mask)[0])
+    blank = int(np.flatnonzero(context == special.mask)[0])
+    if has_blank or target_positions == "at_mask":
+        positions = np.full(len(answer) + 1, blank)
     else:
-        first = len(context) - targets_start_at_mask
+        first = blank + (target_positions == "after_mask")
         positions = np.arange(first, first + len(answer) + 1)
     return fill_sample(context, answer, special=special, target_positions=positions)
 

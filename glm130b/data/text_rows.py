@@ -27,6 +27,8 @@ class TextRows:
         self._corpus, self._config, self._source, self._special = corpus, config, source, special
         self._purpose = (config.seed, split, "text", source)
         self._slot_tokens = config.data.sequence_length // config.objective.samples_per_row
+        # Two-dimensional positions count inside a target in their second row, so the first stays at the blank.
+        self._constant_positions = config.model.has_block_positions
         # [gMASK] and [sop] come on top; without [eop] the last token is only predicted, so that the row reads one
         # token less.
         self.tokens_per_row = config.data.sequence_length - 1 - config.objective.gmask.end_of_piece
@@ -56,7 +58,11 @@ class TextRows:
         shortest = int(np.ceil(gmask.target_minimum_share * len(text)))
         target_length = int(rng.integers(shortest, len(text) + 1))
         return gmask_sample(
-            text, prefix_length=len(text) - target_length, special=self._special, end_of_piece=gmask.end_of_piece
+            text,
+            prefix_length=len(text) - target_length,
+            special=self._special,
+            end_of_piece=gmask.end_of_piece,
+            constant_positions=self._constant_positions,
         )
 
     def _fillings(self, text: Int64Array, rng: np.random.Generator) -> list[Sample]:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from glm130b.data.batch import MicroBatch
 from glm130b.data.dataset import OBJECTIVES
-from glm130b.model.attention import PackedSegments
 from glm130b.model.gradient_shrink import ShrinkFactors
+from glm130b.model.segments import PackedSegments
 from glm130b.parallel.pipeline import ForwardStep, LossFunction
 from glm130b.parallel.topology import Topology
 
@@ -25,7 +25,7 @@ def forward_step(device: torch.device, shrink: ShrinkFactors) -> ForwardStep:
 
     def run(micro_batches: Iterator[MicroBatch], model: nn.Module) -> tuple[Tensor, LossFunction]:
         batch = next(micro_batches).to(device)
-        output = model(batch.tokens_BS, batch.positions_BS, PackedSegments(batch.segments), batch.targets_BS, shrink)
+        output = model(batch.tokens_BS, batch.positions_B2S, PackedSegments(batch.segments), batch.targets_BS, shrink)
 
         def loss(token_losses_BS: Tensor) -> tuple[Tensor, Tensor]:
             row_losses_B = (token_losses_BS * batch.loss_weights_BS).sum(dim=1)

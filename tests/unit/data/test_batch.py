@@ -27,8 +27,13 @@ def test_a_row_s_weights_are_equal_on_its_loss_tokens_and_sum_to_one() -> None:
 def test_tensors_are_the_rows() -> None:
     rows = [ROWS[sample] for sample in range(3)]
     batch = collate(rows).to("cpu")
-    for name in ("tokens", "targets", "positions", "block_positions"):
-        tensor = getattr(batch, f"{name}_BS")
+    tensors = {
+        "tokens": batch.tokens_BS,
+        "targets": batch.targets_BS,
+        "positions": batch.positions_B2S[:, 0],
+        "block_positions": batch.positions_B2S[:, 1],
+    }
+    for name, tensor in tensors.items():
         assert tensor.dtype == torch.int64
         assert np.array_equal(tensor.numpy(), np.stack([getattr(row, name) for row in rows]))
     assert batch.segments == tuple(row.segments for row in rows)
@@ -38,7 +43,7 @@ def test_tensors_are_the_rows() -> None:
 def test_a_batch_moves_with_all_its_tensors() -> None:
     moved = collate([ROWS[0]]).to("meta")
     tensors = [value for value in vars(moved).values() if isinstance(value, torch.Tensor)]
-    assert len(tensors) == 5
+    assert len(tensors) == 4
     assert all(tensor.device.type == "meta" for tensor in tensors)
 
 

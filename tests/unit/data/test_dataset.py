@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -297,3 +298,39 @@ def test_the_end_of_piece_switch_keeps_rows_full(run_config: Build, tokenizer: T
     row = next(row for row in (dataset[sample] for sample in range(20)) if row.objective == "gmask")
     assert row.segments[0].end == 256
     assert row.targets[-1] == tokenizer.special.eop
+
+
+def test_block_positions_keep_every_target_at_its_blank_and_change_nothing_else(
+    run_config: Build, tokenizer: Tokenizer
+) -> None:
+    objective = {"instruction_share": {"start": 0.3, "end": 0.3}}
+    plain = GLMDataset(run_config(objective=objective), split="train")
+    blocks = GLMDataset(run_config(objective=objective, model={"positions": "rope_2d"}), split="train")
+    for sample in range(60):
+        one, two = plain[sample], blocks[sample]
+        assert same(one, replace(two, positions=one.positions))
+        for segment in two.segments:
+            split = segment.start + segment.context_length
+            targets = slice(split, segment.end)
+            stays = len(set(two.positions[targets].tolist())) == (two.tokens[targets] == tokenizer.special.sop).sum()
+            counts_on = one.positions[targets].tolist() == list(
+                range(segment.context_length, segment.end - segment.start)
+            )
+            assert stays
+            assert counts_on == (one.objective != "mask" and two.positions[split] == segment.context_length - 1)
+
+
+def test_a_whole_text_as_the_target_is_causal_language_modelling(run_config: Build, tokenizer: Tokenizer) -> None:
+    """With ``gmask.target_minimum_share: 1.0`` the context is nothing but the blank."""
+    objective = {
+        "instruction_share": {"start": 0.0, "end": 0.0},
+        "mask_share": {"start": 0.0, "end": 0.0},
+        "gmask": {"target_minimum_share": 1.0},
+    }
+    dataset = GLMDataset(run_config(objective=objective), split="train")
+    for row in (dataset[sample] for sample in range(30)):
+        assert row.segments == (Segment(0, 1, 255),)
+        assert row.tokens[:2].tolist() == [tokenizer.special.gmask, tokenizer.special.sop]
+        assert row.targets[1:-1].tolist() == row.tokens[2:].tolist()  # the next token, at every token
+        assert row.loss_mask.tolist() == [False] + [True] * 255
+        assert row.positions.tolist() == list(range(256))

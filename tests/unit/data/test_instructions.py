@@ -25,7 +25,7 @@ def test_every_vector_of_the_original(index: int) -> None:
             np.array(answer),
             slot_tokens=slot_tokens,
             special=special,
-            targets_start_at_mask="unified_multitask_encoding" in vector["params"],
+            target_positions="from_mask" if "unified_multitask_encoding" in vector["params"] else "after_mask",
         )
         for prompt, answer in zip(vector["texts"], vector["targets_in"], strict=True)
     ]

@@ -49,7 +49,7 @@ def evaluations(launch: Launch, config: RunConfig, start: Progress) -> tuple[lis
         config, dataset=rows, pipeline=run.pipeline, topology=run.topology, recorder=Recorder([kept])
     )
     train(run.stepper, start, train_samples=config.train_samples, hooks=[evaluation])
-    assert run.model.training
+    assert run.stage.training
     disconnect()
     return kept.records, rows.asked
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from glm130b.data.batch import MicroBatch, collate
 from glm130b.data.dataset import OBJECTIVES
 from glm130b.environment import Launch
-from glm130b.model.attention import PackedSegments
 from glm130b.model.gradient_shrink import ShrinkFactors
+from glm130b.model.segments import PackedSegments
 from glm130b.parallel.device import open_device
 from glm130b.parallel.pipeline import LossFunction
 from glm130b.parallel.topology import connect, disconnect
@@ -51,10 +51,10 @@ def losses_of(batch: MicroBatch, token_losses_BS: Tensor) -> tuple[Stage, Tensor
 def test_the_stage_gets_the_whole_micro_batch() -> None:
     batch = two_rows()
     stage, output, _ = losses_of(batch, torch.ones(2, 32))
-    tokens_BS, positions_BS, segments, targets_BS, shrink = stage.inputs
+    tokens_BS, positions_B2S, segments, targets_BS, shrink = stage.inputs
     assert output is stage.token_losses_BS
     assert tokens_BS is batch.tokens_BS
-    assert positions_BS is batch.positions_BS
+    assert positions_B2S is batch.positions_B2S
     assert targets_BS is batch.targets_BS
     assert segments == PackedSegments(batch.segments)
     assert shrink == SHRINK

@@ -13,8 +13,8 @@ from glm130b.config.sections import RunConfig
 from glm130b.data.batch import MicroBatch
 from glm130b.data.row import Row
 from glm130b.environment import Launch
-from glm130b.model.attention import PackedSegments
 from glm130b.model.gradient_shrink import ShrinkFactors
+from glm130b.model.segments import PackedSegments
 from glm130b.parallel.pipeline import ForwardStep
 from glm130b.parallel.topology import disconnect
 from glm130b.parallel.zero import StepOutcome
