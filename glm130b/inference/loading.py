@@ -11,7 +11,7 @@ import torch.distributed.checkpoint as dcp
 from glm130b.checkpoint.description import Description
 from glm130b.checkpoint.folder import CheckpointFolder
 from glm130b.config.errors import UserError
-from glm130b.config.sections import ParallelConfig, PrecisionConfig, RunConfig
+from glm130b.config.sections import KernelsConfig, ParallelConfig, PrecisionConfig, RunConfig
 from glm130b.config.validation import validated
 from glm130b.data.tokenizer import Tokenizer
 from glm130b.model.glm import GLM
@@ -53,7 +53,8 @@ def load_run(run: Path) -> TrainedModel:
 
 def _whole_stage(config: RunConfig, precision: PrecisionConfig, device: torch.device) -> Stage:
     single = ParallelConfig(tensor=1, pipeline=1, data=1)
-    config = config.model_copy(update={"parallel": single, "precision": precision})
+    # The kernels that the run asked for are those of its machine, not of this one.
+    config = config.model_copy(update={"parallel": single, "precision": precision, "kernels": KernelsConfig()})
     stage = build_stage(config, _lone_topology(single, device), initialize=False)
     return stage.to(dtype=DTYPES[precision.dtype])
 

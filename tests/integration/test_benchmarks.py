@@ -1,0 +1,29 @@
+"""The benchmarks run, at a size where their numbers mean nothing."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+
+def run(root: Path, script: str, *options: str) -> str:
+    command = [sys.executable, str(root / "benchmarks" / script), *options]
+    return subprocess.run(command, cwd=root, check=True, capture_output=True, text=True, timeout=120).stdout
+
+
+def test_attention(root: Path) -> None:
+    tiny = ("--device", "cpu", "--heads", "2", "--head-dim", "8", "--sequence", "64", "--repeats", "1")
+    printed = run(root, "attention.py", *tiny, "--dtype", "fp32")
+    assert printed.startswith("machine: ")
+    assert "attention sdpa, fp32, 2 heads of 8" in printed
+    ratios = re.findall(r"^(one \[gMASK\]|four \[MASK\]|causal).* (\d+\.\d+)$", printed, re.MULTILINE)
+    assert len(ratios) == 3
+    assert all(float(ratio) > 0 for _, ratio in ratios)
+
+
+def test_step(root: Path) -> None:
+    tiny = ("--layers", "2", "--hidden", "32", "--heads", "4", "--sequence", "32", "--vocabulary", "64")
+    printed = run(root, "step.py", *tiny, "--dtype", "bf16", "--global-size", "2", "--steps", "2", "--peak-tflops", "1")
+    assert len(re.findall(r"^step \d+: .* loss \d", printed, re.MULTILINE)) == 4
+    for quantity in ("step time", "tokens/s", "model TFLOP/s", "MFU", "peak memory"):
+        assert re.search(rf"^{quantity} +\d", printed, re.MULTILINE), quantity
