@@ -26,6 +26,9 @@ COMMANDS = {
     "tokenizer": Command("glm130b.data.tokenizer_training", "train a SentencePiece tokenizer on your text"),
     "prepare": Command("glm130b.data.prepare", "turn text into a corpus to train on"),
     "generate": Command("glm130b.inference.command", "fill the blanks of a text with a trained model"),
+    "convert": Command(
+        "glm130b.checkpoint.released.command", "turn a released GLM-130B checkpoint into a run's, and back"
+    ),
     "launcher-arguments": Command("glm130b.plan.launcher_arguments", None),
 }
 

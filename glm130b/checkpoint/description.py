@@ -26,6 +26,9 @@ class Description:
     """The resolved config as plain data."""
     tokenizer: str
     """SHA-256 of the tokenizer's file."""
+    optimizer_state: bool = True
+    """Whether the optimizer's moments are in it; imported weights have none, and the run that goes on from them starts
+    with moments of zero."""
 
     def to_json(self) -> str:
         packages = ("glm130b", "torch", "megatron-core", "deepspeed")
@@ -37,7 +40,13 @@ class Description:
         file = checkpoint / "run.json"
         try:
             data = json.loads(file.read_text(encoding="utf-8"))
-            return cls(Progress(**data["progress"]), data["counters"], data["config"], data["tokenizer"])
+            return cls(
+                Progress(**data["progress"]),
+                data["counters"],
+                data["config"],
+                data["tokenizer"],
+                data["optimizer_state"],
+            )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{file}: cannot be read ({error!r}); point `latest` at another checkpoint") from error
 

@@ -33,12 +33,20 @@ class CheckpointFolder:
                     "choose another name for the run to start anew"
                 )
             return None
-        checkpoint = self._path / pointer.read_text().strip()
-        if not all((checkpoint / file).exists() for file in (".metadata", "run.json")):
+        checkpoint = self._path / pointer.read_text(encoding="utf-8", errors="replace").strip()
+        if not _is_whole(checkpoint):
             raise UserError(
                 f"{pointer}: names {checkpoint.name!r}, which is not a whole checkpoint; write the name of another "
                 "step-* folder into it, or choose another name for the run to start anew"
             )
+        return checkpoint
+
+    def at(self, step: int) -> Path:
+        """The whole checkpoint of ``step``; raises UserError when there is none."""
+        checkpoint = self._path / f"step-{step:08d}"
+        if not _is_whole(checkpoint):
+            there = ", ".join(str(int(path.name[5:])) for path in sorted(self._path.glob("step-*")) if _is_whole(path))
+            raise UserError(f"{self._path}: has no whole checkpoint of step {step}; it has {there or 'none'}")
         return checkpoint
 
     def begin(self, step: int) -> Path:
@@ -67,6 +75,10 @@ class CheckpointFolder:
         beside.replace(self._path / "latest")
         _sync(self._path)
         return whole
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    return all((checkpoint / file).exists() for file in (".metadata", "run.json"))
 
 
 def _write(file: Path, text: str) -> None:

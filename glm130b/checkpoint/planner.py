@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -23,8 +24,29 @@ from torch.distributed.checkpoint.planner import (
 )
 from torch.distributed.checkpoint.planner_helpers import create_read_items_for_chunk_list
 
-from glm130b.checkpoint.slices import Slice
 from glm130b.config.errors import UserError
+
+MASTER = "master"
+"""The state that is the fp32 master weights; the others are the optimizer's moments."""
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A rectangle of one whole tensor and the live memory that it is saved from and loaded into."""
+
+    key: str
+    """``<state>/<parameter>``, for example ``exp_avg/decoder.layers.3.mlp.linear_fc1.bias``."""
+    whole_shape: tuple[int, ...]
+    offset: tuple[int, ...]
+    view: Tensor
+    """fp32, of the rectangle's shape; writing to it writes to the optimizer."""
+    is_owner: bool
+    """Exactly one rank of the job owns each element, and saves it; every holder loads it."""
+
+    @property
+    def is_weight(self) -> bool:
+        """Of the master weights, not of the optimizer's moments."""
+        return self.key.startswith(f"{MASTER}/")
 
 
 class SliceSavePlanner(DefaultSavePlanner):

@@ -6,33 +6,19 @@ pieces.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 from torch import Tensor
 
-from glm130b.model.glm import GLM
+from glm130b.checkpoint.planner import Slice
 from glm130b.model.sharding import ParameterShard, parameter_shards
+from glm130b.model.stage import Stage
 from glm130b.parallel.topology import Topology
 from glm130b.parallel.zero import Fragment, ZeroEngine
 
 
-@dataclass(frozen=True)
-class Slice:
-    """A rectangle of one whole tensor and the live memory that it is saved from and loaded into."""
-
-    key: str
-    """``<state>/<parameter>``, for example ``exp_avg/decoder.layers.3.mlp.linear_fc1.bias``."""
-    whole_shape: tuple[int, ...]
-    offset: tuple[int, ...]
-    view: Tensor
-    """fp32, of the rectangle's shape; writing to it writes to the optimizer."""
-    is_owner: bool
-    """Exactly one rank of the job owns each element, and saves it; every holder loads it."""
-
-
-def optimizer_slices(model: GLM, engine: ZeroEngine, topology: Topology) -> list[Slice]:
+def optimizer_slices(stage: Stage, engine: ZeroEngine, topology: Topology) -> list[Slice]:
     """Everything this rank holds of the fp32 master weights and the optimizer's moments."""
-    shards = {id(shard.parameter): shard for shard in parameter_shards(model)}
+    shards = {id(shard.parameter): shard for shard in parameter_shards(stage)}
     slices = []
     for fragment in engine.fragments():
         shard = shards[id(fragment.parameter)]

@@ -10,7 +10,7 @@ from glm130b.checkpoint.folder import CheckpointFolder
 from glm130b.checkpoint.planner import SliceLoadPlanner, SliceSavePlanner, check_slices
 from glm130b.checkpoint.slices import optimizer_slices
 from glm130b.config.sections import RunConfig
-from glm130b.model.glm import GLM
+from glm130b.model.stage import Stage
 from glm130b.parallel.topology import Topology
 from glm130b.parallel.zero import ZeroEngine
 from glm130b.training.progress import Progress
@@ -25,7 +25,7 @@ class CheckpointStore:
         folder: CheckpointFolder,
         *,
         tokenizer: str,
-        model: GLM,
+        stage: Stage,
         engine: ZeroEngine,
         topology: Topology,
     ) -> None:
@@ -33,7 +33,7 @@ class CheckpointStore:
         self._config = config
         self._folder = folder
         self._tokenizer = tokenizer
-        self._model = model
+        self._stage = stage
         self._engine = engine
         self._topology = topology
 
@@ -43,7 +43,7 @@ class CheckpointStore:
             self._folder.begin(progress.step)
         dist.barrier()
         writer = dcp.FileSystemWriter(self._folder.writing(progress.step), sync_files=True)
-        slices = optimizer_slices(self._model, self._engine, self._topology)
+        slices = optimizer_slices(self._stage, self._engine, self._topology)
         dcp.save({}, storage_writer=writer, planner=SliceSavePlanner(slices))
         if self._topology.rank == 0:
             description = Description(progress, self._engine.counters(), plain(self._config), self._tokenizer)
@@ -53,10 +53,15 @@ class CheckpointStore:
     def restore(self, checkpoint: Path, description: Description) -> Progress:
         """Load weights, optimizer state and counters, whatever layout they were saved from; where the run then stands.
 
+        A checkpoint of weights alone (``optimizer_state`` false in its run.json) leaves the moments at zero.
         Raises UserError when this run is not one that continues the saved one, before anything is loaded.
         """
         description.check_continues(self._config, self._tokenizer)
-        slices = optimizer_slices(self._model, self._engine, self._topology)
+        slices = optimizer_slices(self._stage, self._engine, self._topology)
+        if not description.optimizer_state:
+            for moment in (piece for piece in slices if not piece.is_weight):
+                moment.view.zero_()
+            slices = [piece for piece in slices if piece.is_weight]
         reader = dcp.FileSystemReader(checkpoint)
         check_slices(slices, reader.read_metadata())
         dcp.load({}, storage_reader=reader, planner=SliceLoadPlanner(slices))

@@ -6,9 +6,14 @@ from typing import Any
 import pytest
 
 from glm130b.checkpoint.folder import CheckpointFolder
+from glm130b.checkpoint.released.importing import import_released
 from glm130b.config.errors import UserError
+from glm130b.config.sections import RunConfig
+from glm130b.environment import Launch
+from glm130b.parallel.topology import disconnect
 from tests.harness.pool import run_distributed
-from tests.harness.training import resume, save_then_continue
+from tests.harness.released import released_weights, restored, write_released, write_tokenizer
+from tests.harness.training import live_run, resume, save_then_continue
 from tests.numerics.test_against_reference import laid_out
 
 
@@ -78,6 +83,53 @@ def test_another_optimizer_is_refused_by_name_of_the_tensor(tmp_path: Path) -> N
     other, _ = laid_out("TP1 PP1 DP1")
     with pytest.raises(UserError, match=r"exp_avg/\S+ \(and \d+ more tensors\) missing"):
         run_distributed(resume, 1, other, tmp_path, 1)
+
+
+@pytest.fixture(scope="module")
+def imported(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], list[dict[str, float]]]:
+    """Sections of a run that has imported released weights of four shards, and its first steps in one process."""
+    folder = tmp_path_factory.mktemp("imported")
+    sections = {"folder": str(folder / "runs"), "data": {"tokenizer": str(write_tokenizer(folder))}}
+    config, _ = laid_out("TP1 PP1 DP1", **sections)
+    import_released(write_released(folder / "released", released_weights(config.model), 4), config)
+    return sections, run_distributed(resume_imported, 1, config, 6)[0]
+
+
+def resume_imported(launch: Launch, config: RunConfig, count: int) -> list[dict[str, float]]:
+    run = live_run(config, launch)
+    _, numbers = run.take_steps(count, restored(run))
+    disconnect()
+    return numbers
+
+
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")  # an import needs no job
+@pytest.mark.parametrize(
+    ("parallel", "world_size"),
+    [({"tensor": 2, "data": 2}, 4), ({"pipeline": 2}, 2), ({"tensor": 2, "pipeline": 2, "data": 2}, 8)],
+)
+def test_any_layout_goes_on_from_imported_weights(
+    imported: tuple[dict[str, Any], list[dict[str, float]]], parallel: dict[str, int], world_size: int
+) -> None:
+    sections, alone = imported
+    config, _ = laid_out("TP1 PP1 DP1", parallel=parallel, **sections)
+    for rank in run_distributed(resume_imported, world_size, config, 6):
+        for first, second in zip(comparable(alone), comparable(rank), strict=True):
+            assert second == pytest.approx(first, abs=1e-5)
+
+
+def test_imported_weights_start_without_moments(imported: tuple[dict[str, Any], list[dict[str, float]]]) -> None:
+    """Also in a run that has taken steps before it restores."""
+    sections, alone = imported
+    config, _ = laid_out("TP1 PP1 DP1", **sections)
+    assert [timeless(run_distributed(step_then_resume_imported, 1, config, 6)[0])] == [timeless(alone)]
+
+
+def step_then_resume_imported(launch: Launch, config: RunConfig, count: int) -> list[dict[str, float]]:
+    run = live_run(config, launch)
+    run.take_steps(2)
+    _, numbers = run.take_steps(count, restored(run))
+    disconnect()
+    return numbers
 
 
 def test_a_save_cut_short_leaves_the_one_before(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What run.json says, and which runs may go on from it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,13 @@ def test_it_reads_back_equal(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text(described().to_json())
     assert Description.read(tmp_path) == described()
     assert set(json.loads(described().to_json())["versions"]) == {"glm130b", "torch", "megatron-core", "deepspeed"}
+
+
+def test_weights_without_optimizer_state_say_so(tmp_path: Path) -> None:
+    imported = replace(described(), optimizer_state=False)
+    assert json.loads(described().to_json())["optimizer_state"] is True
+    (tmp_path / "run.json").write_text(imported.to_json())
+    assert Description.read(tmp_path) == imported != described()
 
 
 def test_changes_are_listed_with_both_values() -> None:

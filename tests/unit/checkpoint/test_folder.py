@@ -111,6 +111,22 @@ def test_a_lost_latest_is_no_fresh_start(tmp_path: Path) -> None:
         folder.latest()
 
 
+def test_a_checkpoint_by_its_step(tmp_path: Path) -> None:
+    folder = CheckpointFolder(tmp_path)
+    for step in (10, 20):
+        write(folder, step)
+    (folder.begin(30) / ".metadata").touch()
+    assert folder.at(10) == tmp_path / "step-00000010"
+    with pytest.raises(UserError) as raised:
+        folder.at(30)
+    assert raised.value.problems == (f"{tmp_path}: has no whole checkpoint of step 30; it has 10, 20",)
+    (tmp_path / "step-00000010" / "run.json").unlink()
+    with pytest.raises(UserError, match=r"of step 10; it has 20$"):
+        folder.at(10)
+    with pytest.raises(UserError, match=r"of step 1; it has none$"):
+        CheckpointFolder(tmp_path / "nowhere").at(1)
+
+
 def test_begin_clears_other_steps_leftovers_and_keeps_whole_checkpoints(tmp_path: Path) -> None:
     folder = CheckpointFolder(tmp_path)
     write(folder, 10)

@@ -15,8 +15,7 @@ from torch.distributed.checkpoint.metadata import (
     TensorStorageMetadata,
 )
 
-from glm130b.checkpoint.planner import SliceLoadPlanner, SliceSavePlanner, check_slices
-from glm130b.checkpoint.slices import Slice
+from glm130b.checkpoint.planner import Slice, SliceLoadPlanner, SliceSavePlanner, check_slices
 from glm130b.config.errors import UserError
 from glm130b.environment import Launch
 from tests.harness.pool import run_distributed
@@ -148,6 +147,12 @@ def wanted(**shapes: tuple[int, ...]) -> list[Slice]:
     return [
         Slice(f"master/{name}", shape, (0,) * len(shape), torch.empty(shape), True) for name, shape in shapes.items()
     ]
+
+
+def test_weights_are_told_from_moments() -> None:
+    (weight,) = slices_of("master/exp_avg", numbers(ROWS, COLUMNS), WHOLE)
+    (moment,) = slices_of("exp_avg/master", numbers(ROWS, COLUMNS), WHOLE)
+    assert (weight.is_weight, moment.is_weight) == (True, False)
 
 
 def test_a_checkpoint_that_fits_is_accepted() -> None:

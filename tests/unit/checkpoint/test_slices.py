@@ -66,7 +66,7 @@ class Held(NamedTuple):
 def held(launch: Launch, config: RunConfig) -> list[Held]:
     """This rank's slices before the first step."""
     run = live_run(config, launch)
-    slices = optimizer_slices(run.model, run.engine, run.topology)
+    slices = optimizer_slices(run.stage, run.engine, run.topology)
     result = [Held(s.key, s.whole_shape, s.offset, s.view.numpy().copy(), s.is_owner) for s in slices]
     disconnect()
     return result
@@ -110,4 +110,4 @@ def test_every_rank_that_computes_with_a_tensor_holds_it() -> None:
     size = config.model
     assert elements["master/decoder.layers.3.mlp.linear_fc1.weight"] == 2 * size.ffn_hidden_size * size.hidden_size
     assert elements["master/decoder.layers.0.input_layernorm.weight"] == 2 * size.hidden_size  # both tensor ranks
-    assert elements["master/embedding.weight"] == 2 * size.vocab_size * size.hidden_size  # first and last stage
+    assert elements["master/embedding.word.weight"] == 2 * size.vocab_size * size.hidden_size  # first and last stage
