@@ -26,12 +26,22 @@ def timeless(numbers: list[dict[str, float]]) -> list[dict[str, float]]:
 
 
 @pytest.mark.parametrize(
-    ("layout", "precision"),
-    [("TP1 PP1 DP1", "fp32"), ("TP2 PP2 DP2", "fp32"), ("TP2 PP2 DP2", "fp16"), ("TP2 PP2", "bf16"), ("DP2", "fp16")],
+    ("layout", "precision", "parallel"),
+    [
+        ("TP1 PP1 DP1", "fp32", {}),
+        ("TP2 PP2 DP2", "fp32", {}),
+        ("TP2 PP2 DP2", "fp16", {}),
+        ("TP2 PP2", "bf16", {"virtual_stages": 2}),
+        ("DP2", "fp16", {}),
+        ("TP2", "bf16", {"sequence_parallel": True, "offload_optimizer": True}),
+    ],
 )
-def test_the_same_layout_resumes_bit_for_bit(tmp_path: Path, layout: str, precision: str) -> None:
+def test_the_same_layout_resumes_bit_for_bit(
+    tmp_path: Path, layout: str, precision: str, parallel: dict[str, Any]
+) -> None:
     config, world_size = laid_out(
         layout,
+        parallel=parallel,
         precision={"dtype": precision, "loss_scale": {"initial_power": 20, "hysteresis": 1, "window_steps": 3}},
         model={"hidden_dropout": 0.1, "attention_dropout": 0.1},
     )
@@ -47,7 +57,8 @@ def test_the_same_layout_resumes_bit_for_bit(tmp_path: Path, layout: str, precis
         ("TP1 PP1 DP1", {"pipeline": 4}),
         ("DP2", {"tensor": 2}),
         ("DP2", {"zero_stage": 2}),
-        ("TP2 PP2", {}),
+        ("TP2 PP2", {"sequence_parallel": True, "offload_optimizer": True}),
+        ("PP2", {"virtual_stages": 2}),
     ],
 )
 def test_any_layout_loads_what_another_saved(tmp_path: Path, layout: str, parallel: dict[str, Any]) -> None:

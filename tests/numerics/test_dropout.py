@@ -39,8 +39,8 @@ class Draw(NamedTuple):
     step: int
     place: str
     """``embedding``, ``<layer>/attention``, ``<layer>/hidden``."""
-    count: int
-    """How often that place had drawn in this step: twice for each micro-batch where a layer's two sublayers are."""
+    turn: int
+    """How often that place had drawn before in this step: a layer's hidden states twice for each micro-batch."""
 
     @property
     def is_attention(self) -> bool:
@@ -98,10 +98,12 @@ class Recorder:
 
         return dropout
 
-    def _attention(self, real: AttentionKernel) -> AttentionKernel:
-        def kernel(query: Tensor, key: Tensor, value: Tensor, segments: PackedSegments, **options: Any) -> Tensor:
-            self._keep(f"{self._where}/attention", lambda: kept_weights(real, query, segments, **options))
-            return real(query, key, value, segments, **options)
+    def _attention(self, real: AttentionKernel) -> Callable[..., Tensor]:
+        def kernel(
+            query_SBND: Tensor, key_SBGD: Tensor, value_SBGD: Tensor, segments: PackedSegments, **options: Any
+        ) -> Tensor:
+            self._keep(f"{self._where}/attention", lambda: kept_weights(real, query_SBND, segments, **options))
+            return real(query_SBND, key_SBGD, value_SBGD, segments, **options)
 
         return kernel
 
@@ -133,11 +135,11 @@ class ContinuedRows(SyntheticRows):
 
 def drawn(launch: Launch, config: RunConfig) -> Drawn:
     """The masks of the observed steps."""
-    run, recorder, rows = live_run(config, launch), Recorder(), ContinuedRows()
-    place: Any = rows
+    run, recorder = live_run(config, launch), Recorder()
+    rows: Any = ContinuedRows()
     stepper = Stepper(
         config,
-        dataset=place,
+        dataset=rows,
         pipeline=run.pipeline,
         engine=run.engine,
         schedules=Schedules(config),

@@ -16,9 +16,6 @@ CLOSED = {
     "save_checkpoint",
     "load_universal",
     "ds_to_universal",
-    # Megatron-core's initialisation of weights follows its own random state, so the layout.
-    "init_method_normal",
-    "scaled_init_method_normal",
 }
 
 

@@ -106,7 +106,7 @@ def test_two_tensor_ranks(sequence_parallel: bool) -> None:
         for name, gradient in out["gradients"][0].items():
             whole = weights[name].grad
             expected = whole.chunk(2)[rank] if name == "word.weight" else whole
-            torch.testing.assert_close(gradient, expected, atol=1e-5, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
+            torch.testing.assert_close(gradient, expected, atol=1e-5, rtol=1e-4)
 
 
 def dropped(launch: Launch, config: RunConfig) -> tuple[float, float]:

@@ -72,7 +72,7 @@ def gradients(launch: Launch, config: RunConfig, shrinks: list[ShrinkFactors]) -
                 shrink,
             ).mean()
             loss.backward()
-            answers.append({name: p.grad.clone() for name, p in model.named_parameters()} | {"loss": loss.detach()})  # type: ignore[union-attr]
+            answers.append({name: p.grad.clone() for name, p in model.named_parameters()} | {"loss": loss.detach()})
         return answers
 
 

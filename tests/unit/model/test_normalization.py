@@ -6,31 +6,19 @@ from typing import Any
 
 import pytest
 import torch
-from megatron.core.transformer.spec_utils import build_module
 from torch import Tensor, nn
 
-from glm130b.model.normalization import Implementation, norm_spec
-from glm130b.model.transformer_config import transformer_config
+from glm130b.model.normalization import Implementation, build_norm
 from tests.harness.synthetic import small_config
 
 H = 32
 
 
-def build(
-    implementation: Implementation = "torch",
-    *,
-    on_sequence_part: bool = True,
-    parallel: dict[str, Any] | None = None,
-    **model: Any,
-) -> nn.Module:
-    """The norm as Megatron-core would build it."""
-    config = small_config(model=model, parallel=parallel or {})
-    transformer = transformer_config(config.model, config.parallel, config.precision)
-    spec = norm_spec(config.model, implementation, on_sequence_part=on_sequence_part)
-    return build_module(spec, config=transformer, hidden_size=H, eps=config.model.layernorm_epsilon)
+def build(implementation: Implementation = "torch", *, sequence_parallel: bool = False, **model: Any) -> Any:
+    return build_norm(small_config(model=model).model, implementation, sequence_parallel=sequence_parallel)
 
 
-def by_hand(x: Tensor, norm: nn.Module, epsilon: float, *, centred: bool) -> Tensor:
+def by_hand(x: Tensor, norm: Any, epsilon: float, *, centred: bool) -> Tensor:
     """Ba et al. 2016 with ``centred``, else Zhang and Sennrich 2019."""
     x = x.double()
     if centred:
@@ -68,20 +56,10 @@ def test_parameters(kind: str, biases: bool, names: list[str]) -> None:
 
 
 @pytest.mark.parametrize("kind", ["layernorm", "rmsnorm"])
-@pytest.mark.parametrize(
-    ("parallel", "on_sequence_part", "marked"),
-    [
-        ({"tensor": 2, "sequence_parallel": True}, True, True),
-        ({"tensor": 2, "sequence_parallel": True}, False, False),
-        ({"tensor": 2}, True, False),
-        ({"tensor": 1, "sequence_parallel": True}, True, False),
-    ],
-)
-def test_a_parameter_is_marked_where_it_sees_a_part_of_the_sequence(
-    kind: str, parallel: dict[str, Any], on_sequence_part: bool, marked: bool
-) -> None:
-    norm = build(normalization=kind, parallel=parallel, on_sequence_part=on_sequence_part)
-    assert {parameter.sequence_parallel for parameter in norm.parameters()} == {marked}
+@pytest.mark.parametrize("sequence_parallel", [True, False])
+def test_every_parameter_says_whether_it_sees_a_part_of_the_sequence(kind: str, sequence_parallel: bool) -> None:
+    norm = build(normalization=kind, sequence_parallel=sequence_parallel)
+    assert {parameter.sequence_parallel for parameter in norm.parameters()} == {sequence_parallel}
 
 
 class Fused(nn.Module):
@@ -118,15 +96,10 @@ def libraries(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("implementation", ["apex", "transformer_engine"])
 @pytest.mark.parametrize(("kind", "fused"), [("layernorm", FusedLayerNorm), ("rmsnorm", FusedRMSNorm)])
 def test_the_fused_norm_of_the_kind_is_built(implementation: Implementation, kind: str, fused: type[Fused]) -> None:
-    norm = build(
-        implementation,
-        normalization=kind,
-        layernorm_epsilon=0.25,
-        parallel={"tensor": 2, "sequence_parallel": True},
-    )
+    norm = build(implementation, normalization=kind, layernorm_epsilon=0.25, sequence_parallel=True)
     assert type(norm) is fused
     assert norm.asked == (H, 0.25)
-    assert norm.weight.sequence_parallel
+    assert all(parameter.sequence_parallel for parameter in norm.parameters())
 
 
 @pytest.mark.usefixtures("libraries")

@@ -1,19 +1,22 @@
 """Our config in Megatron-core's words: each trap it would fall into, silently, has a test here."""
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
+from megatron.core.transformer.transformer_config import TransformerConfig
 from torch import Tensor
 
 from glm130b.config.sections import RunConfig
 from glm130b.environment import Launch
-from glm130b.model.transformer_config import TransformerConfig, transformer_config
+from glm130b.model.transformer_config import transformer_config
 from tests.harness.pool import run_distributed
 from tests.harness.stage import initial_chunk, scatter_parameters_
 from tests.harness.synthetic import small_config
 
 
-def translated(**sections: dict[str, object]) -> TransformerConfig:
+def translated(**sections: dict[str, Any]) -> TransformerConfig:
     config = small_config(**sections)
     return transformer_config(config.model, config.parallel, config.precision)
 
