@@ -14,7 +14,7 @@ CORPORA := $(foreach name,english code chinese facts,$(DEMO)/corpora/$(name)/val
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup train test test-full check plan demo-data clean
+.PHONY: help setup train test test-full check plan ablations golden demo-data clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1 /p' Makefile | while read -r target text; do printf '  make %-10s %s\n' "$$target" "$$text"; done
@@ -42,6 +42,13 @@ check: $(SETUP) ## formatter, linter, types, import contract, budgets
 plan: $(SETUP) ## show what CONFIG=configs/....yaml would run: grid, parameters, schedule
 	glm130b plan $(CONFIG)
 
+ablations: demo-data ## train the GLM-130B paper's two ablations at tiny size, a table and a plot each; again: continue
+	DS_ACCELERATOR=cpu python tools/ablation.py configs/ablations/norms
+	DS_ACCELERATOR=cpu python tools/ablation.py configs/ablations/positions-and-ffn
+
+golden: $(SETUP) ## record the golden losses anew: make golden REASON="why the numbers may move"
+	python tools/golden_losses.py --reason "$$REASON"
+
 demo-data: $(CORPORA) ## make the demo's texts, tokenizer and corpora in data/demo
 
 clean: ## remove what these targets made, except runs/
@@ -52,7 +59,7 @@ $(SETUP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' || { \
 	    echo "make: $(PYTHON) is not Python 3.10, 3.11 or 3.12; name one: make PYTHON=python3.11 ..." >&2; exit 1; }
 	test -x .venv/bin/pip || $(PYTHON) -m venv --clear .venv
-	.venv/bin/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	.venv/bin/pip install --quiet --constraint constraints.txt --editable '.[dev,tools]'
 	touch $@
 
 # The environment comes first, but a newer one does not make the data old: hence the bar.
