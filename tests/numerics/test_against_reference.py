@@ -1,6 +1,7 @@
 """Ours against plain PyTorch in fp32: losses, every gradient, and twenty steps of training, in every basic layout."""
 
 from functools import cache
+from typing import Any
 
 import pytest
 from torch import Tensor
@@ -22,7 +23,7 @@ LAYOUTS = {
     "TP2 PP2 DP2": (2, 2, 2),
 }
 NUM_STEPS = 20
-OPTIMIZERS = {
+OPTIMIZERS: dict[str, dict[str, Any]] = {
     "adamw": {"name": "adamw"},
     "sgd": {
         "name": "sgd",

@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from glm130b.config.load import load_config
 from glm130b.config.sections import RunConfig
 from glm130b.environment import Launch
 from glm130b.model.gradient_shrink import ShrinkFactors
@@ -25,7 +27,7 @@ from tests.harness.reference_comparison import (
 )
 from tests.harness.reference_training import StepResult
 from tests.harness.synthetic import SEQUENCE, small_config
-from tests.harness.training import StepNumbers, initial_weights
+from tests.harness.training import StepNumbers, initial_weights, train_steps
 
 Switches = dict[str, Any]
 
@@ -54,36 +56,7 @@ SWITCHES: dict[str, Switches] = {
     "embedding norm": {"embedding_norm": True},
     "untied": {"tie_embedding": False},
     "causal": {"attention": "causal"},
-}
-"""Each value of each switch by itself, on GLM-130B's architecture."""
-
-FAMILIES: dict[str, Switches] = {
-    "GLM": {"norm_placement": "pre", "positions": "learned_2d", "max_positions": SEQUENCE, "ffn": "gelu"},
-    "ChatGLM": {"positions": "rope_2d", "ffn": "gelu"},
-    "GPT": {
-        "norm_placement": "pre",
-        "positions": "learned",
-        "max_positions": SEQUENCE,
-        "ffn": "gelu",
-        "attention": "causal",
-        "initial_std": 0.02,
-    },
-    "BLOOM": {
-        "norm_placement": "pre",
-        "positions": "alibi",
-        "embedding_norm": True,
-        "ffn": "gelu",
-        "attention": "causal",
-    },
-    "PaLM": {
-        "norm_placement": "pre",
-        "parallel_block": True,
-        "num_key_value_heads": 1,
-        "ffn": "swiglu",
-        "biases": False,
-        "attention": "causal",
-    },
-    "LLaMA": {
+    "LLaMA with grouped heads": {
         "norm_placement": "pre",
         "normalization": "rmsnorm",
         "num_key_value_heads": 2,
@@ -93,8 +66,19 @@ FAMILIES: dict[str, Switches] = {
         "attention": "causal",
     },
 }
+"""Each value of each switch by itself, on GLM-130B's architecture, and one that no preset has."""
 
-CASES = SWITCHES | FAMILIES
+FAMILIES = {
+    "GLM": "glm-10b",
+    "ChatGLM": "chatglm-6b",
+    "GPT": "gpt2-xl",
+    "BLOOM": "bloom-176b",
+    "PaLM": "palm-540b",
+    "LLaMA": "llama-7b",
+}
+"""The presets under ``configs/families``, cut down to the tests' size."""
+
+CASES = (*SWITCHES, *FAMILIES)
 
 LAYOUTS: dict[str, Switches] = {
     "TP2": {"tensor": 2},
@@ -117,20 +101,38 @@ LAID_OUT = [
     ("GLM", "TP2 SP"),
     ("PaLM", "TP2 SP"),
     ("sandwich", "TP2 SP"),
-    ("LLaMA", "TP2 PP2 SP"),
+    ("LLaMA with grouped heads", "TP2 PP2 SP"),
     ("post", "TP2 PP2 SP"),
 ]
 
+PRESETS = Path(__file__).parents[2] / "configs" / "families"
+SIZES = {
+    *("num_layers", "hidden_size", "num_attention_heads", "ffn_hidden_size", "vocab_size"),
+    *("attention_dropout", "hidden_dropout", "embedding_gradient_shrink"),
+}
 SHRINK = ShrinkFactors(input_side=0.25, logit_side=0.5)
 NUM_STEPS = 5
+ROUNDING = {"fp16": 2**-11, "bf16": 2**-8}
+"""Of a number of size 1: a loss, a mean over hundreds of tokens, and a gradient norm average over many such."""
 OPTIMIZERS = ("sgd", "adamw")
 
 
-def config_of(case: str, optimizer: str, layout: str | None = None) -> RunConfig:
+def switches_of(case: str) -> Switches:
+    """The model section of a case, but for sizes and dropout."""
+    if case in SWITCHES:
+        return SWITCHES[case]
+    model = load_config(PRESETS / f"{FAMILIES[case]}.yaml").model
+    chosen = {name: value for name, value in model if value != type(model).model_fields[name].default}
+    at_this_size = {"max_positions": SEQUENCE, "head_dim": 12, "initial_std": 0.1}
+    return {name: at_this_size.get(name, value) for name, value in chosen.items() if name not in SIZES}
+
+
+def config_of(case: str, optimizer: str, layout: str | None = None, dtype: str = "fp32") -> RunConfig:
     parallel = LAYOUTS[layout] if layout else {}
     peak = {"sgd": 1.0, "adamw": 1e-2}[optimizer]
     return small_config(
-        model={"num_layers": 2, **CASES[case]},
+        model={"num_layers": 2, **switches_of(case)},
+        precision={"dtype": dtype, "loss_scale": {"initial_power": 8}},
         parallel={"tensor": 1, "pipeline": 1, "data": 1, **parallel},
         optimizer={
             "name": optimizer,
@@ -226,3 +228,13 @@ def test_every_gradient_of_a_layout_is_the_references(case: str, layout: str) ->
 def test_steps_of_a_layout_are_the_references(case: str, layout: str) -> None:
     for rank in in_layout(case, layout):
         assert_steps(rank.steps, expected_steps(case, "adamw"))
+
+
+@pytest.mark.parametrize("dtype", ROUNDING)
+@pytest.mark.parametrize("case", [*FAMILIES, "sandwich", "post", "rope_2d", "fp16 table"])
+def test_half_precision_is_fp32_rounded(case: str, dtype: str) -> None:
+    """Of the first step: what follows is Adam's, which turns the rounding of a small gradient into a whole update."""
+    (ours,) = run_distributed(train_steps, 1, config_of(case, "adamw", dtype=dtype), 1)[0]
+    exact = expected_steps(case, "adamw")[0]
+    assert ours["loss"] == pytest.approx(exact.loss, abs=ROUNDING[dtype])
+    assert ours["gradient_norm"] == pytest.approx(exact.gradient_norm, rel=ROUNDING[dtype])
