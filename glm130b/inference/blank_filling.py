@@ -60,13 +60,18 @@ def _fill_one(
     generator: torch.Generator,
 ) -> list[int]:
     """Tokens for the blank at index ``blank`` of ``context``, without the closing <eop> or <eod>."""
-    special = trained.tokenizer.special
+    special, model = trained.tokenizer.special, trained.model.model
+    is_continuation = context[blank] == special.gmask
     # A continuation counts on, but not where block positions count; the tokens of a blank all stand where it stands.
-    counts_on = context[blank] == special.gmask and not trained.model.model.has_block_positions
+    counts_on = is_continuation and not model.has_block_positions
+    given: list[int] = []
+    if is_continuation and model.attention == "causal":
+        # Such a model has learned to read text as the target of a [gMASK] with nothing before it.
+        context, given, blank = context[blank:], context[:blank], 0
     forbidden_first, forbidden_later = _forbidden(trained)
     answer: list[int] = []
     while len(answer) < max_tokens:
-        target = [special.sop, *answer]
+        target = [special.sop, *given, *answer]
         positions = [*range(len(context)), *(len(context) + i if counts_on else blank for i in range(len(target)))]
         block_positions = [*[0] * len(context), *range(1, len(target) + 1)]
         logits_BSV = trained.model(

@@ -51,8 +51,9 @@ def fill(saved_run: SavedRun, prompt: str, **options: Any) -> tuple[Filling, lis
 class Scripted:
     """A model that likes best, call by call, what its script says: a token and the next best."""
 
-    def __init__(self, vocab_size: int, script: list[list[int]], *, has_block_positions: bool) -> None:
+    def __init__(self, vocab_size: int, script: list[list[int]], *, has_block_positions: bool, attention: str) -> None:
         self.model = self  # where a GLM has its config
+        self.attention = attention
         self.vocab_size = vocab_size
         self.has_block_positions = has_block_positions
         self.calls: list[list[int]] = []
@@ -69,9 +70,11 @@ class Scripted:
 
 
 def scripted(
-    tokenizer: Tokenizer, script: list[list[int]], *, has_block_positions: bool = False
+    tokenizer: Tokenizer, script: list[list[int]], *, has_block_positions: bool = False, attention: str = "prefix"
 ) -> tuple[TrainedModel, Scripted]:
-    model: Any = Scripted(tokenizer.vocab_size + 8, script, has_block_positions=has_block_positions)
+    model: Any = Scripted(
+        tokenizer.vocab_size + 8, script, has_block_positions=has_block_positions, attention=attention
+    )
     return TrainedModel(model, tokenizer, torch.device("cpu")), model
 
 
@@ -126,6 +129,17 @@ def test_with_block_positions_any_answer_stands_at_its_blank(saved_run: SavedRun
             [*range(context), *[split] * (said + 1)],
             [*[0] * context, *range(1, said + 2)],
         ]
+
+
+def test_a_causal_model_continues_a_text_as_it_read_it_in_training(saved_run: SavedRun) -> None:
+    tokenizer, special = saved_run.tokenizer, saved_run.tokenizer.special
+    x, y = (tokenizer.encode(letter)[0] for letter in "xy")
+    trained, model = scripted(tokenizer, [[x], [y], [special.eop]], attention="causal")
+    assert fill_blanks(trained, "ab").text == "abxy"
+    text = torch.tensor([*tokenizer.encode("ab"), x, y]).numpy()
+    sample = gmask_sample(text, prefix_length=0, special=special, end_of_piece=True)
+    assert model.calls[-1] == sample.tokens.tolist()
+    assert model.positions[-1][0] == sample.positions.tolist()
 
 
 def test_blanks_are_filled_left_to_right_and_later_ones_stay_open(saved_run: SavedRun) -> None:
