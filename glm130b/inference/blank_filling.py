@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from glm130b.config.errors import UserError
+from glm130b.config.model import ModelConfig
 from glm130b.inference.loading import TrainedModel
 from glm130b.inference.sampling import Sampling, next_token
 from glm130b.model.segments import PackedSegments
@@ -32,18 +34,29 @@ def fill_blanks(
     """Fill every blank of ``prompt``; a prompt without one is continued.
 
     Each blank gets one token at least and ``max_tokens`` at most; it ends earlier where the model says <eop> or <eod>.
+    Raises UserError when the text may outgrow the model's learned positions.
     """
     special = trained.tokenizer.special
     blanks = (special.mask, special.smask, special.gmask)
     tokens = trained.tokenizer.encode_with_blanks(prompt)
     if _first_blank(tokens, blanks) is None:
         tokens.append(special.gmask)
+    _check_room(trained.model.model, len(tokens), num_blanks=sum(token in blanks for token in tokens), each=max_tokens)
     generator, filled = sampling.generator(), []
     while (index := _first_blank(tokens, blanks)) is not None:
         answer = _fill_one(trained, tokens, index, max_tokens, sampling, generator)
         filled.append(trained.tokenizer.decode(answer))
         tokens = tokens[:index] + answer + tokens[index + 1 :]
     return Filling(trained.tokenizer.decode(tokens), tuple(filled))
+
+
+def _check_room(model: ModelConfig, num_tokens: int, *, num_blanks: int, each: int) -> None:
+    longest = num_tokens + num_blanks * each + 1
+    if model.max_positions is not None and longest > model.max_positions:
+        raise UserError(
+            f"--prompt: {num_tokens} tokens and {num_blanks} x --max-tokens {each} for its blanks are up to {longest}, "
+            f"and the model has learned {model.max_positions} positions; give a shorter prompt or fewer --max-tokens"
+        )
 
 
 def _first_blank(tokens: list[int], blanks: tuple[int, ...]) -> int | None:

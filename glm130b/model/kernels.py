@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
-from typing import Literal, Protocol, cast
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor
@@ -16,9 +16,8 @@ from glm130b.config.model import ModelConfig
 from glm130b.config.sections import KernelsConfig
 from glm130b.model.attention_sdpa import attend_with_sdpa
 from glm130b.model.attention_varlen import attend_with_varlen, flash_attn_kernel, torch_varlen_kernel
+from glm130b.model.normalization import Implementation
 from glm130b.model.segments import PackedSegments
-
-NormName = Literal["torch", "apex", "transformer_engine"]
 
 Obstacle = Callable[[], str | None]
 """Why an implementation cannot do the job, the end of a sentence that its name begins; None if it can."""
@@ -46,7 +45,7 @@ class Kernels:
 
     attention: AttentionKernel
     attention_name: str
-    norm: NormName
+    norm: Implementation
     fused_pointwise: bool
 
     def describe(self) -> str:
@@ -93,7 +92,7 @@ def choose_kernels(config: KernelsConfig, model: ModelConfig, dtype: torch.dtype
     return Kernels(
         attention=_ATTENTION[attention](),
         attention_name=attention,
-        norm=cast(NormName, norm),
+        norm=cast(Implementation, norm),
         fused_pointwise=pointwise == "fused",
     )
 

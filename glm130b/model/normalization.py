@@ -1,6 +1,7 @@
 """LayerNorm and RMSNorm: PyTorch's own, or a fused one where apex or Transformer Engine is installed."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 from torch import nn
@@ -23,11 +24,10 @@ def build_norm(model: ModelConfig, implementation: Implementation, *, sequence_p
 
 
 def _constructor(model: ModelConfig, implementation: Implementation) -> Callable[..., nn.Module]:
-    """What makes a norm of a hidden size and an epsilon. The fused LayerNorms always have a bias, so one without is
-    PyTorch's."""
+    """What makes a norm of a hidden size and an epsilon. The fused ones are not chosen for a LayerNorm without bias."""
     is_layernorm = model.normalization == "layernorm"
-    if implementation == "torch" or (is_layernorm and not model.biases):
-        return (lambda size, eps: nn.LayerNorm(size, eps, bias=model.biases)) if is_layernorm else nn.RMSNorm
+    if implementation == "torch":
+        return partial(nn.LayerNorm, bias=model.biases) if is_layernorm else nn.RMSNorm
     if implementation == "apex":
         from apex.normalization import FusedLayerNorm, FusedRMSNorm
     else:

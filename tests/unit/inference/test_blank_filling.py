@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from glm130b.config.errors import UserError
+from glm130b.config.model import ModelConfig
 from glm130b.data.blank_infilling import gmask_sample, mask_sample
 from glm130b.data.special_tokens import SpecialTokens
 from glm130b.data.tokenizer import Tokenizer
@@ -17,6 +19,7 @@ from glm130b.inference.loading import TrainedModel, load_run
 from glm130b.inference.sampling import Sampling
 from glm130b.model.segments import PackedSegments
 from tests.harness.pool import run_distributed
+from tests.harness.synthetic import small_config
 from tests.unit.inference.conftest import SavedRun
 
 DRAWN = Sampling(temperature=5.0, seed=3)  # nearly every token, so that what is forbidden would show
@@ -51,11 +54,8 @@ def fill(saved_run: SavedRun, prompt: str, **options: Any) -> tuple[Filling, lis
 class Scripted:
     """A model that likes best, call by call, what its script says: a token and the next best."""
 
-    def __init__(self, vocab_size: int, script: list[list[int]], *, has_block_positions: bool, attention: str) -> None:
-        self.model = self  # where a GLM has its config
-        self.attention = attention
-        self.vocab_size = vocab_size
-        self.has_block_positions = has_block_positions
+    def __init__(self, model: ModelConfig, script: list[list[int]]) -> None:
+        self.model = model
         self.calls: list[list[int]] = []
         self.positions: list[list[list[int]]] = []
         self._script = script
@@ -64,17 +64,15 @@ class Scripted:
         favourites = self._script[len(self.calls)]
         self.calls.append(tokens_BS[0].tolist())
         self.positions.append(positions_B2S[0].tolist())
-        logits_BSV = torch.zeros(*tokens_BS.shape, self.vocab_size)
+        logits_BSV = torch.zeros(*tokens_BS.shape, self.model.vocab_size)
         logits_BSV[0, -1, favourites] = torch.arange(len(favourites), 0, -1).float()
         return logits_BSV
 
 
-def scripted(
-    tokenizer: Tokenizer, script: list[list[int]], *, has_block_positions: bool = False, attention: str = "prefix"
-) -> tuple[TrainedModel, Scripted]:
-    model: Any = Scripted(
-        tokenizer.vocab_size + 8, script, has_block_positions=has_block_positions, attention=attention
-    )
+def scripted(tokenizer: Tokenizer, script: list[list[int]], **switches: Any) -> tuple[TrainedModel, Scripted]:
+    """``switches`` of the model's config."""
+    config = small_config().model.model_copy(update={"vocab_size": tokenizer.vocab_size + 8, **switches})
+    model: Any = Scripted(config, script)
     return TrainedModel(model, tokenizer, torch.device("cpu")), model
 
 
@@ -121,7 +119,7 @@ def test_the_model_sees_what_it_saw_in_training(saved_run: SavedRun, blank: str)
 def test_with_block_positions_any_answer_stands_at_its_blank(saved_run: SavedRun, blank: str) -> None:
     tokenizer, special = saved_run.tokenizer, saved_run.tokenizer.special
     x, y = (tokenizer.encode(letter)[0] for letter in "xy")
-    trained, model = scripted(tokenizer, [[x], [y], [special.eop]], has_block_positions=True)
+    trained, model = scripted(tokenizer, [[x], [y], [special.eop]], positions="rope_2d")
     fill_blanks(trained, f"a{blank}b")
     split, context = len(tokenizer.encode("a")), len(tokenizer.encode_with_blanks(f"a{blank}b"))
     for said, positions in enumerate(model.positions):
@@ -140,6 +138,14 @@ def test_a_causal_model_continues_a_text_as_it_read_it_in_training(saved_run: Sa
     sample = gmask_sample(text, prefix_length=0, special=special, end_of_piece=True)
     assert model.calls[-1] == sample.tokens.tolist()
     assert model.positions[-1][0] == sample.positions.tolist()
+
+
+def test_a_text_that_may_outgrow_learned_positions_is_refused(saved_run: SavedRun) -> None:
+    tokenizer = saved_run.tokenizer
+    used = len(tokenizer.encode_with_blanks("a[MASK]b[MASK]")) + 2 * 3 + 1
+    trained, _ = scripted(tokenizer, [[tokenizer.special.eop]] * 9, positions="learned", max_positions=used - 1)
+    with pytest.raises(UserError, match=rf"--prompt: \d+ tokens and 2 x --max-tokens 3 .* up to {used}, .* {used - 1}"):
+        fill_blanks(trained, "a[MASK]b[MASK]", max_tokens=3)
 
 
 def test_blanks_are_filled_left_to_right_and_later_ones_stay_open(saved_run: SavedRun) -> None:

@@ -100,11 +100,3 @@ def test_the_fused_norm_of_the_kind_is_built(implementation: Implementation, kin
     assert type(norm) is fused
     assert norm.asked == (H, 0.25)
     assert all(parameter.sequence_parallel for parameter in norm.parameters())
-
-
-@pytest.mark.usefixtures("libraries")
-@pytest.mark.parametrize("implementation", ["apex", "transformer_engine"])
-def test_a_layernorm_without_a_bias_is_pytorchs(implementation: Implementation) -> None:
-    """The fused ones would give it one, which no checkpoint has."""
-    assert type(build(implementation, biases=False)) is nn.LayerNorm
-    assert type(build(implementation, biases=False, normalization="rmsnorm")) is FusedRMSNorm
