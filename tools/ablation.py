@@ -4,26 +4,31 @@
 
 Finished runs are not trained again, an interrupted one goes on from its checkpoint, so the same command always ends in
 the whole comparison. The configs name one common ``folder``, into which ``comparison.md``, ``.svg`` and ``.png`` are
-written, and a ``name`` each.
+written, and a ``name`` each. Nothing is trained before all of them may be.
 """
 
 import argparse
 import json
+import os
 import socket
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from comparison import Run, write_comparison
 
 from glm130b.config.derived import num_parameters
 from glm130b.config.errors import UserError
-from glm130b.config.load import load_config
+from glm130b.config.files import check_files
+from glm130b.config.load import base_of, load_config
 from glm130b.config.sections import RunConfig
 
 LAUNCH = Path(__file__).resolve().parents[1] / "launch" / "pretrain.sh"
+PROCESSES_PER_CORE = 4
+"""More would swap and time out rather than train; with a GPU for each process there are cores enough."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,13 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def read_configs(folder: Path, overrides: Sequence[str]) -> dict[Path, RunConfig]:
     """The runs of a folder by their files; raises UserError with the problems of all of them."""
-    paths = sorted(folder.glob("*.yaml"))
-    if not paths:
-        raise UserError(f"{folder}: holds no .yaml file; name a folder such as configs/ablations/norms")
     runs, problems = {}, []
-    for path in paths:
+    for path in run_files(folder):
         try:
             runs[path] = load_config(path, overrides)
+            check_start(runs[path])
         except UserError as error:
             problems += [f"{path}: {problem}" for problem in error.problems]
     if len(folders := {config.folder for config in runs.values()}) > 1:
@@ -67,6 +70,49 @@ def read_configs(folder: Path, overrides: Sequence[str]) -> dict[Path, RunConfig
     if problems:
         raise UserError(problems)
     return runs
+
+
+def run_files(folder: Path) -> list[Path]:
+    """The configs of a folder, one a run; raises UserError for a folder of such folders, and for one without any.
+
+    Folders below it may hold bases of its configs, and what its runs have left.
+    """
+    paths, below = sorted(folder.glob("*.yaml")), sorted(folder.glob("*/*.yaml"))
+    bases = set()
+    for path in (*paths, *below):
+        with suppress(UserError):  # it is told when the config is loaded
+            if base := base_of(path):
+                bases.add(base.resolve())
+    if inner := sorted({str(p.parent) for p in below if p.resolve() not in bases and p.name != "config.yaml"}):
+        raise UserError(f"{folder}: has its runs in {', '.join(inner)}; name one of these folders")
+    if not paths:
+        raise UserError(f"{folder}: holds no .yaml file; name a folder such as configs/ablations/norms")
+    return paths
+
+
+def check_start(config: RunConfig) -> None:
+    """Raise UserError if the run is still to be trained and its files are missing or its processes too many."""
+    if is_finished(config):
+        return
+    problems: list[str] = []
+    try:
+        check_files(config)
+    except UserError as error:
+        problems += error.problems
+    processes, cores = num_processes(config), os.cpu_count() or 1
+    if processes > PROCESSES_PER_CORE * cores:
+        problems.append(
+            f"parallel: {processes} processes (tensor x pipeline x data) are too many for {cores} cores, at most "
+            f"{PROCESSES_PER_CORE} each; write a smaller layout, or train it on larger machines by launch/pretrain.sh"
+        )
+    if problems:
+        raise UserError(problems)
+
+
+def num_processes(config: RunConfig) -> int:
+    """As many as the layout takes; one replica where ``parallel.data`` is open."""
+    parallel = config.parallel
+    return parallel.tensor * parallel.pipeline * (parallel.data or 1)
 
 
 def common_folder(runs: dict[Path, RunConfig]) -> Path:
@@ -92,10 +138,8 @@ def is_finished(config: RunConfig) -> bool:
 
 def train(path: Path, config: RunConfig, overrides: Sequence[str]) -> None:
     """Train one run by the real launcher, on as many processes as its layout takes; raises CalledProcessError."""
-    parallel = config.parallel
-    processes = parallel.tensor * parallel.pipeline * (parallel.data or 1)
     deepspeed = Path(sys.executable).with_name("deepspeed")
-    options = ["--log_level", "error", "--master_port", _free_port(), "--num_accelerators", processes]
+    options = ["--log_level", "error", "--master_port", _free_port(), "--num_accelerators", num_processes(config)]
     command = [deepspeed, *options, LAUNCH, path, *overrides]
     subprocess.run([str(word) for word in command], check=True)
 

@@ -24,7 +24,7 @@ class Run:
     losses: list[float]
     """Of the training steps, in nats."""
     gradient_norms: list[float]
-    """Before clipping."""
+    """Before clipping; that of a step skipped for its overflow in fp16 is not finite."""
     held_out: dict[int, float]
     """Held-out loss by step."""
     tokens_per_second: float
@@ -53,11 +53,15 @@ class Run:
         return self.held_out[max(self.held_out)]
 
     @property
+    def finite_norms(self) -> list[float]:
+        return [norm for norm in self.gradient_norms if math.isfinite(norm)]
+
+    @property
     def num_spikes(self) -> int:
-        """Steps, from the first with ``SPIKE_STEPS`` before it, whose gradient norm spikes or is not finite."""
-        norms = self.gradient_norms
+        """Finite steps, from the first with ``SPIKE_STEPS`` finite ones before it, whose gradient norm spikes."""
+        norms = self.finite_norms
         medians = (statistics.median(norms[step - SPIKE_STEPS : step]) for step in range(SPIKE_STEPS, len(norms)))
-        return sum(not norm <= SPIKE_FACTOR * before for norm, before in zip(norms[SPIKE_STEPS:], medians, strict=True))
+        return sum(norm > SPIKE_FACTOR * before for norm, before in zip(norms[SPIKE_STEPS:], medians, strict=True))
 
 
 def write_comparison(runs: Iterable[Run], folder: Path, *, title: str) -> Path:
@@ -80,6 +84,7 @@ def table(runs: Sequence[Run]) -> str:
         "gradient norm, median",
         "largest",
         "spikes",
+        "not finite",
         "parameters",
         "tokens/s",
     )
@@ -88,9 +93,10 @@ def table(runs: Sequence[Run]) -> str:
             run.name,
             f"{run.final_loss:.3f}",
             f"{run.final_held_out:.3f}",
-            f"{statistics.median(run.gradient_norms):.3f}",
-            f"{max(run.gradient_norms):.3f}",
+            f"{statistics.median(run.finite_norms or [math.nan]):.3f}",
+            f"{max(run.finite_norms, default=math.nan):.3f}",
             str(run.num_spikes),
+            str(len(run.gradient_norms) - len(run.finite_norms)),
             f"{run.parameters:,}",
             f"{run.tokens_per_second:,.0f}",
         )
@@ -99,8 +105,8 @@ def table(runs: Sequence[Run]) -> str:
     lines = [f"| {' | '.join(cells)} |" for cells in (head, ("---",) + ("---:",) * (len(head) - 1), *rows)]
     legend = (
         f"After {max(len(run.losses) for run in runs)} steps. Training loss: mean of the last {LAST_STEPS} steps. "
-        f"Gradient norm: global, before clipping. Spike: a norm above {SPIKE_FACTOR:g} times the median of the "
-        f"{SPIKE_STEPS} steps before."
+        f"Gradient norm: global, before clipping, over the steps where it is finite; where it is not, fp16 overflowed "
+        f"or the run broke. Spike: a norm above {SPIKE_FACTOR:g} times the median of the {SPIKE_STEPS} steps before."
     )
     return "\n".join([*lines, "", legend])
 

@@ -104,8 +104,7 @@ def checkpoint_bytes(config: RunConfig) -> int:
 def _outside_layers(model: ModelConfig, tensor: int) -> tuple[int, int]:
     """Parameters before and after the layers; the matrices of the vocabulary are shared out, the rest is not."""
     vocabulary = _vocabulary_matrix(model) // tensor
-    tables = {"learned": 1, "learned_2d": 2}.get(model.positions, 0)
-    before = vocabulary + tables * (model.max_positions or 0) * model.hidden_size
+    before = vocabulary + model.num_position_tables * (model.max_positions or 0) * model.hidden_size
     before += model.embedding_norm * _norm_parameters(model)
     after = (model.norm_placement != "post") * _norm_parameters(model)
     return before, after + (not model.tie_embedding) * vocabulary

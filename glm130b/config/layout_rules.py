@@ -22,7 +22,8 @@ def _tensor(config: RunConfig) -> Iterator[str]:
     yield from multiple("model.num_attention_heads", model.num_attention_heads, tensor, "parallel.tensor")
     yield from _key_value_heads(config)
     yield from multiple("model.ffn_hidden_size", model.ffn_hidden_size, tensor, "parallel.tensor")
-    yield from multiple("model.vocab_size", model.vocab_size, tensor, "parallel.tensor")
+    # With fewer rows there could be tokens without one.
+    yield from multiple("model.vocab_size", model.vocab_size, tensor, "parallel.tensor", only_up=True)
 
 
 def _key_value_heads(config: RunConfig) -> Iterator[str]:
@@ -75,10 +76,13 @@ def _pipeline(config: RunConfig) -> Iterator[str]:
 
 def _zero(config: RunConfig) -> Iterator[str]:
     stage, stages = config.parallel.zero_stage, config.parallel.pipeline
+    mend = "write zero_stage: 1, or 2 with pipeline: 1"
+    if stage < 0:
+        yield f"parallel.zero_stage: {stage} is no stage of ZeRO; {mend}"
     if stage == 0:
         yield (
             "parallel.zero_stage: 0 clips by a wrong gradient norm where the model is cut, and in fp16 and bf16 takes "
-            "Adam's first step for its second; write zero_stage: 1"
+            f"Adam's first step for its second; {mend}"
         )
     if stage == 2 and stages > 1:
         yield (
@@ -93,7 +97,7 @@ def _zero(config: RunConfig) -> Iterator[str]:
     if stage > 2:
         yield (
             f"parallel.zero_stage: {stage} takes the weights away from the pipeline's schedule and the checkpoint, and "
-            "tensor and pipeline cut them already; write zero_stage: 1, or 2 with pipeline: 1"
+            f"tensor and pipeline cut them already; {mend}"
         )
 
 

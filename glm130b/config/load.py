@@ -38,20 +38,29 @@ def dump_config(config: RunConfig) -> str:
     return write(config.model_dump(mode="json"))
 
 
+def base_of(path: Path) -> Path | None:
+    """The file that ``path`` starts from, if it names one."""
+    return _split(path)[0]
+
+
 def _read(path: Path, derived: tuple[Path, ...] = ()) -> dict[str, Any]:
     """The data of a file laid over that of its bases; ``derived`` are the files that led here."""
     if path.resolve() in derived:
         raise UserError(f"{derived[-1]}: base leads back to {path}; let one of the files stand without a base")
+    base, tree = _split(path)
+    return tree if base is None else _merged(_read(base, (*derived, path.resolve())), tree)
+
+
+def _split(path: Path) -> tuple[Path | None, dict[str, Any]]:
+    """The base of a file, and its own data."""
     tree = parse(_text(path), origin=str(path))
     if not isinstance(tree, dict):
         found = "is empty" if tree is None else "holds no key"
         raise UserError(f"{path}: {found}; write a config of `key: value` lines, configs/tiny.yaml is an example")
     base = tree.pop("base", None)
-    if base is None:
-        return tree
-    if not isinstance(base, str):
+    if base is not None and not isinstance(base, str):
         raise UserError(f"{path}: base is not a file name; write for example base: glm-130b.yaml")
-    return _merged(_read(path.parent / base, (*derived, path.resolve())), tree)
+    return path.parent / base if base is not None else None, tree
 
 
 def _text(path: Path) -> str:

@@ -88,7 +88,12 @@ class ModelConfig(Section):
 
     @property
     def has_learned_positions(self) -> bool:
-        return self.positions in ("learned", "learned_2d")
+        return self.num_position_tables > 0
+
+    @property
+    def num_position_tables(self) -> int:
+        """Tables of learned vectors: for the position, then for the block position."""
+        return {"learned": 1, "learned_2d": 2}.get(self.positions, 0)
 
     @property
     def has_block_positions(self) -> bool:

@@ -1,6 +1,7 @@
 """Which models there are: rules among the switches of ``model``, and between them and what computes it."""
 
 from collections.abc import Iterator
+from typing import Literal
 
 from glm130b.config.model import ModelConfig
 from glm130b.config.sections import RunConfig
@@ -15,6 +16,19 @@ def model_problems(config: RunConfig) -> Iterator[str]:
     yield from _positions(config)
     yield from _attention_kernel(config)
     yield from inside("model.embedding_gradient_shrink.alpha", model.embedding_gradient_shrink.alpha, above_zero=True)
+
+
+def flash_limits(kernel: Literal["varlen", "flash_attn"], model: ModelConfig) -> Iterator[str]:
+    """Why a flash kernel cannot compute the model: each the end of a sentence that the kernel's name begins."""
+    if model.head_size > 256:
+        yield f"has heads up to 256 wide, these are {model.head_size}"
+    if model.positions == "alibi":
+        # flash-attn has ALiBi by distance in tokens, but the tokens of a blank share one position.
+        yield "has no ALiBi by position, model.positions is alibi"
+    if kernel == "varlen" and model.attention_dropout:
+        yield f"has no dropout, model.attention_dropout is {model.attention_dropout:g}"
+    if kernel == "varlen" and model.head_size % 8:
+        yield f"has heads of a multiple of 8, these are {model.head_size} wide"
 
 
 def _heads(model: ModelConfig) -> Iterator[str]:
@@ -74,7 +88,7 @@ def _positions(config: RunConfig) -> Iterator[str]:
 
 def _attention_kernel(config: RunConfig) -> Iterator[str]:
     """What the flash kernels cannot do; whether they are installed is found out where torch is."""
-    kernel, model = config.kernels.attention, config.model
+    kernel = config.kernels.attention
     if kernel not in ("varlen", "flash_attn"):
         return
     if config.precision.dtype == "fp32":
@@ -82,13 +96,5 @@ def _attention_kernel(config: RunConfig) -> Iterator[str]:
             f"kernels.attention: {kernel} computes in fp16 and bf16, and precision.dtype is fp32; write sdpa, or "
             "dtype: bf16"
         )
-    if model.positions == "alibi":
-        yield (
-            f"kernels.attention: {kernel} cannot add a bias by distance, and model.positions is alibi; "
-            "write sdpa, or other positions"
-        )
-    if kernel == "varlen" and model.attention_dropout:
-        yield (
-            f"kernels.attention: varlen has no dropout, and model.attention_dropout is {model.attention_dropout:g}; "
-            "write flash_attn or sdpa, or attention_dropout: 0"
-        )
+    for limit in flash_limits(kernel, config.model):
+        yield f"kernels.attention: {kernel} {limit}; write auto or sdpa, or change the model"

@@ -147,8 +147,9 @@ class ParallelConfig(Section):
     """Chunks of layers that each pipeline stage holds, interleaved over the stages; more chunks, a smaller bubble."""
     sequence_parallel: bool = False
     """Cut activations outside attention and FFN along the sequence over the tensor axis (Korthikanti et al. 2022)."""
-    zero_stage: int = Field(default=1, ge=0)
-    """1 shards the optimizer; 2 also shards gradients and needs ``pipeline: 1``. docs/layouts.md says why no others."""
+    zero_stage: int = 1
+    """1 shards the optimizer; 2 also shards gradients and needs ``pipeline: 1``. docs/layouts.md says why there is no
+    other."""
     offload_optimizer: bool = False
     """Keep the fp32 master weights and the optimizer's moments in the CPU's memory, and step there."""
     embedding_and_head_count_as_layers: bool = False
@@ -158,7 +159,8 @@ class ParallelConfig(Section):
     """Activation recomputation; ``selective`` computes attention's inside again in the backward pass, ``full`` keeps
     only each layer's input."""
     reduce_bucket_elements: int = Field(default=500_000_000, ge=1)
-    """Elements in one gradient-reduction bucket of ZeRO."""
+    """Elements in one gradient-reduction bucket of ZeRO; in bf16 with gradients summed in fp32 and no offload DeepSpeed
+    reduces them all at once."""
 
 
 class KernelsConfig(Section):

@@ -5,11 +5,14 @@ from collections.abc import Iterator
 from glm130b.config.ramp import Ramp
 
 
-def multiple(key: str, value: int, divisor: int, why: str) -> Iterator[str]:
-    """The problem that ``value`` is not a multiple of ``divisor``, if it is none; ``why`` names the divisor."""
+def multiple(key: str, value: int, divisor: int, why: str, *, only_up: bool = False) -> Iterator[str]:
+    """The problem that ``value`` is not a multiple of ``divisor``, if it is none; ``why`` names the divisor.
+
+    The mend is the multiples around it, or with ``only_up`` the one above.
+    """
     if value % divisor:
         below = value - value % divisor
-        mend = f"{below} or {below + divisor}" if below else str(divisor)
+        mend = f"{below} or {below + divisor}" if below and not only_up else str(below + divisor)
         yield f"{key}: {value} is not a multiple of {divisor} ({why}); write for example {mend}"
 
 

@@ -33,9 +33,9 @@ class Embedding(nn.Module):
             config=transformer,
             tp_group=groups.tp,
         )
-        tables = {"learned": 1, "learned_2d": 2}.get(model.positions, 0)
-        self.position = nn.Embedding(model.max_positions or 0, model.hidden_size) if tables else None
-        self.block_position = nn.Embedding(model.max_positions or 0, model.hidden_size) if tables == 2 else None
+        tables, rows = model.num_position_tables, model.max_positions or 0
+        self.position = nn.Embedding(rows, model.hidden_size) if tables else None
+        self.block_position = nn.Embedding(rows, model.hidden_size) if tables == 2 else None
         # Every tensor rank normalises the whole sequence here, which is cut only afterwards.
         self.norm = build_norm(model, kernels.norm, sequence_parallel=False) if model.embedding_norm else None
 

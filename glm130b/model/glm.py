@@ -130,6 +130,7 @@ class GLM(MegatronModule):
             base=self.model.rotary_base,
             table_dtype=DTYPES[self.model.rotary_table],
             dtype=self.config.params_dtype,
+            fused=self.kernels.fused_pointwise,
         )
 
     def _token_losses(self, logits_SBV: Tensor, targets_SB: Tensor) -> Tensor:

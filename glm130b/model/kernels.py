@@ -13,6 +13,7 @@ from torch import Tensor
 
 from glm130b.config.errors import UserError
 from glm130b.config.model import ModelConfig
+from glm130b.config.model_rules import flash_limits
 from glm130b.config.sections import KernelsConfig
 from glm130b.model.attention_sdpa import attend_with_sdpa
 from glm130b.model.attention_varlen import attend_with_varlen, flash_attn_kernel, torch_varlen_kernel
@@ -65,9 +66,14 @@ def choose_kernels(config: KernelsConfig, model: ModelConfig, dtype: torch.dtype
         config.attention,
         {
             "flash_attn": lambda: (
-                _flash_limits(model, dtype, device) or _import_fails("flash_attn") or _flash_attn_is_old()
+                _no_flash_here(dtype, device)
+                or next(flash_limits("flash_attn", model), None)
+                or _import_fails("flash_attn", "flash_attn_2_cuda")
+                or _flash_attn_is_old()
             ),
-            "varlen": lambda: _flash_limits(model, dtype, device) or _torch_varlen_limits(model),
+            "varlen": lambda: (
+                _no_flash_here(dtype, device) or next(flash_limits("varlen", model), None) or _torch_lacks_flash()
+            ),
             "sdpa": lambda: None,
         },
     )
@@ -119,19 +125,14 @@ _ATTENTION: dict[str, Callable[[], AttentionKernel]] = {
 }
 
 
-def _flash_limits(model: ModelConfig, dtype: torch.dtype, device: torch.device) -> str | None:
-    """What no flash kernel can do."""
+def _no_flash_here(dtype: torch.dtype, device: torch.device) -> str | None:
+    """Why no flash kernel runs on this device, or in this number format."""
     if device.type != "cuda":
         return f"needs a CUDA device, this process runs on {device.type}"
     if torch.cuda.get_device_capability(device) < (8, 0):
         return "needs a GPU of the Ampere generation or later"
     if dtype not in (torch.float16, torch.bfloat16):
         return f"computes in fp16 and bf16, not in {dtype}"
-    if model.head_size > 256:
-        return f"has heads up to 256 wide, these are {model.head_size}"
-    if model.positions == "alibi":
-        # flash-attn has ALiBi by distance in tokens, but the tokens of a blank share one position.
-        return "has no ALiBi by position"
     return None
 
 
@@ -142,13 +143,9 @@ def _flash_attn_is_old() -> str | None:
     return f"is needed from version 2.1 on, {installed} is installed" if is_old else None
 
 
-def _torch_varlen_limits(model: ModelConfig) -> str | None:
+def _torch_lacks_flash() -> str | None:
     if not torch.backends.cuda.is_flash_attention_available():
         return "needs a PyTorch that was built with flash attention"
-    if model.attention_dropout:
-        return f"has no dropout, model.attention_dropout is {model.attention_dropout}"
-    if model.head_size % 8:
-        return f"has heads of a multiple of 8, these are {model.head_size} wide"
     return None
 
 
@@ -163,7 +160,11 @@ def _fused_norm_limits(model: ModelConfig, device: torch.device) -> str | None:
 def _compiler_is_missing(device: torch.device) -> str | None:
     """What torch.compile needs to make kernels."""
     if device.type == "cuda":
-        return None if find_spec("triton") else "needs the package triton, which is not installed"
+        if not find_spec("triton"):
+            return "needs the package triton, which is not installed"
+        # Triton compiles what launches its kernels.
+        has_compiler = any(shutil.which(name) for name in ("cc", "gcc", "clang"))
+        return None if has_compiler else "needs a C compiler, none is on the PATH"
     has_compiler = any(shutil.which(name) for name in ("c++", "g++", "clang++"))
     return None if has_compiler else "needs a C++ compiler, none is on the PATH"
 

@@ -7,6 +7,7 @@ two axes (ChatGLM-6B) the first half of a head turns by the position, the second
 from dataclasses import dataclass
 
 import torch
+from megatron.core.jit import jit_fuser
 from torch import Tensor
 
 
@@ -16,16 +17,33 @@ class RotaryTable:
 
     cos: Tensor
     sin: Tensor
+    fused: bool = False
+    """Turn by one compiled kernel instead of five."""
 
     def rotate(self, x_SBND: Tensor) -> Tensor:
         """Turn dimensions ``i`` and ``i + D / 2A`` of each of a head's A parts together."""
         x_SBNAd = x_SBND.unflatten(-1, self.cos.shape[-2:])
-        first, second = x_SBNAd.chunk(2, dim=-1)
-        return (x_SBNAd * self.cos + torch.cat((-second, first), dim=-1) * self.sin).flatten(-2)
+        turned: Tensor = (_fused_turn if self.fused else turn)(x_SBNAd, self.cos, self.sin)
+        return turned.flatten(-2)
+
+
+def turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """The two halves of the last dimension as the coordinates of points, rotated."""
+    first, second = x.chunk(2, dim=-1)
+    return x * cos + torch.cat((-second, first), dim=-1) * sin
+
+
+_fused_turn = jit_fuser(turn)
 
 
 def rotary_table(
-    positions_BAS: Tensor, *, head_dim: int, base: float, table_dtype: torch.dtype, dtype: torch.dtype
+    positions_BAS: Tensor,
+    *,
+    head_dim: int,
+    base: float,
+    table_dtype: torch.dtype,
+    dtype: torch.dtype,
+    fused: bool = False,
 ) -> RotaryTable:
     """The table for positions [B, A, S], in ``dtype``: pair ``i`` of a part turns by ``position * base ** (-2 i A /
     D)``.
@@ -38,4 +56,4 @@ def rotary_table(
     frequencies = (1.0 / base**exponents).to(table_dtype)
     angles_SBAi = positions_BAS.permute(2, 0, 1)[..., None].to(table_dtype) * frequencies
     angles_SB1Ad = torch.cat((angles_SBAi, angles_SBAi), dim=-1)[:, :, None]
-    return RotaryTable(cos=angles_SB1Ad.cos().to(dtype), sin=angles_SB1Ad.sin().to(dtype))
+    return RotaryTable(angles_SB1Ad.cos().to(dtype), angles_SB1Ad.sin().to(dtype), fused)

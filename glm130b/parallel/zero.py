@@ -6,6 +6,7 @@ each ``step`` is one whole accumulation (``managed_gradient_accumulation: false`
 """
 
 import io
+import os
 from collections.abc import Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -48,6 +49,9 @@ class ZeroEngine:
 
     def __init__(self, config: RunConfig, model: nn.Module, topology: Topology) -> None:
         deepspeed.init_distributed(dist_backend="nccl" if topology.device.type == "cuda" else "gloo", verbose=False)
+        if config.parallel.offload_optimizer and topology.device.type == "cuda":
+            # The step is the CPU's then, and on the one thread that a process has it would take seconds.
+            torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // torch.cuda.device_count()))
         optimizer = _optimizer(config.optimizer, model, topology.device)
         with redirect_stdout(io.StringIO()):  # its bf16 optimizer prints memory tables, whatever the log level
             self._engine, *_ = deepspeed.initialize(
@@ -195,6 +199,8 @@ def _deepspeed_config(config: RunConfig) -> dict[str, Any]:
         # With the optimizer offloaded it would insist on an Adam of its own, compiled at the start of the run.
         "zero_force_ds_cpu_optimizer": False,
         "steps_per_print": 10**9,
+        # Under stage 2 its stopwatch would wait for the GPU in every micro-batch.
+        "timers": {"throughput": {"enabled": False}},
         **_precision(config.precision),
     }
 

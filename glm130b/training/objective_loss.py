@@ -39,7 +39,9 @@ def forward_step(device: torch.device, shrink: ShrinkFactors) -> ForwardStep:
 def sums_by_objective(row_losses_B: Tensor, objectives: Sequence[str]) -> Tensor:
     """(sum of row losses, number of rows) of every objective, [objectives, 2] in fp64."""
     sums = torch.zeros(len(OBJECTIVES), 2, dtype=torch.float64, device=row_losses_B.device)
-    rows = torch.tensor([OBJECTIVES.index(objective) for objective in objectives], device=row_losses_B.device)
+    # Made on the device it would wait for all that runs there.
+    rows = torch.tensor([OBJECTIVES.index(objective) for objective in objectives])
+    rows = rows.to(row_losses_B.device, non_blocking=True)
     pairs = torch.stack((row_losses_B.double(), torch.ones_like(row_losses_B, dtype=torch.float64)), dim=1)
     return sums.index_add_(0, rows, pairs)
 

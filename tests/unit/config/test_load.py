@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glm130b.config.errors import UserError
-from glm130b.config.load import dump_config, load_config
+from glm130b.config.load import base_of, dump_config, load_config
 from glm130b.config.ramp import Ramp
 from glm130b.config.sections import RunConfig
 
@@ -33,6 +33,12 @@ def write(path: Path, text: str) -> Path:
 def test_a_preset_dumps_and_loads_back_equal(preset: Path, tmp_path: Path) -> None:
     config = load_config(preset)
     assert load_config(write(tmp_path / "resolved.yaml", dump_config(config))) == config
+
+
+def test_the_base_of_a_file() -> None:
+    families = CONFIGS / "families"
+    assert base_of(families / "llama-7b.yaml") == families / "base" / "causal.yaml"
+    assert base_of(TINY) is None
 
 
 def test_the_dump_holds_every_default() -> None:

@@ -26,7 +26,10 @@ def broken(*overrides: str, world_size: int | None = None) -> list[str]:
         (["model.hidden_size=60"], "model.hidden_size: 60 over 4 heads is 15 a head"),
         (["parallel.tensor=4", "model.num_attention_heads=2"], "model.num_attention_heads: 2 is not a multiple of 4"),
         (["model.ffn_hidden_size=177"], "model.ffn_hidden_size: 177 is not a multiple of 2"),
-        (["model.vocab_size=4095"], "model.vocab_size: 4095 is not a multiple of 2"),
+        (
+            ["model.vocab_size=4095"],
+            "model.vocab_size: 4095 is not a multiple of 2 (parallel.tensor); write for example 4096",
+        ),
         (["model.embedding_gradient_shrink.alpha=0"], "model.embedding_gradient_shrink.alpha: 0 is not above 0"),
         (["model.embedding_gradient_shrink.alpha=2"], "model.embedding_gradient_shrink.alpha: 2 is not above 0"),
         (
@@ -67,11 +70,19 @@ def broken(*overrides: str, world_size: int | None = None) -> list[str]:
         (["kernels.attention=flash_attn"], "kernels.attention: flash_attn computes in fp16 and bf16"),
         (
             ["kernels.attention=flash_attn", "precision.dtype=bf16", "model.positions=alibi"],
-            "kernels.attention: flash_attn cannot add a bias by distance",
+            "kernels.attention: flash_attn has no ALiBi by position, model.positions is alibi; write auto or sdpa",
         ),
         (
             ["kernels.attention=varlen", "precision.dtype=bf16", "model.attention_dropout=0.1"],
-            "kernels.attention: varlen has no dropout, and model.attention_dropout is 0.1",
+            "kernels.attention: varlen has no dropout, model.attention_dropout is 0.1",
+        ),
+        (
+            ["kernels.attention=varlen", "precision.dtype=bf16", "model.head_dim=20"],
+            "kernels.attention: varlen has heads of a multiple of 8, these are 20 wide",
+        ),
+        (
+            ["kernels.attention=flash_attn", "precision.dtype=bf16", "model.head_dim=264"],
+            "kernels.attention: flash_attn has heads up to 256 wide, these are 264",
         ),
         (
             ["model.num_attention_heads=12", "model.hidden_size=96", "model.num_key_value_heads=3"],
@@ -104,6 +115,7 @@ def broken(*overrides: str, world_size: int | None = None) -> list[str]:
         (["parallel.virtual_stages=2", "batch.ramp.start=4"], "batch.ramp.start: 4 is not a multiple of 8"),
         (["parallel.virtual_stages=2"], "batch.ramp.increment: 4 is not a multiple of 8"),
         (["parallel.virtual_stages=2", "evaluation.samples=60"], "evaluation.samples: 60 is not a multiple of 8"),
+        (["parallel.zero_stage=-1"], "parallel.zero_stage: -1 is no stage of ZeRO; write zero_stage: 1, or 2 with"),
         (["parallel.zero_stage=0"], "parallel.zero_stage: 0 clips by a wrong gradient norm"),
         (["parallel.zero_stage=3"], "parallel.zero_stage: 3 takes the weights away from the pipeline's schedule"),
         (["parallel.zero_stage=3", "parallel.pipeline=1"], "parallel.zero_stage: 3 takes the weights away"),

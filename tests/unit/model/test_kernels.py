@@ -42,6 +42,11 @@ def install(monkeypatch: pytest.MonkeyPatch, *names: str, **contents: Any) -> No
     monkeypatch.setattr(kernels, "find_spec", lambda name: True if name in found else find_spec(name))
 
 
+def install_flash_attn(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+    contents = {"__version__": version, "flash_attn_varlen_func": lambda: None}
+    install(monkeypatch, "flash_attn", "flash_attn_2_cuda", **contents)
+
+
 def test_a_cpu_takes_what_pytorch_has() -> None:
     chosen = choose({}, CPU)
     assert chosen.describe() == "attention sdpa, norms torch, pointwise plain"
@@ -54,7 +59,7 @@ def test_a_gpu_takes_the_fastest_that_is_there(monkeypatch: pytest.MonkeyPatch) 
     assert isinstance(bare.attention, partial)
     assert bare.attention.func is attend_with_varlen
 
-    install(monkeypatch, "flash_attn", __version__="2.8.3", flash_attn_varlen_func=lambda: None)
+    install_flash_attn(monkeypatch, "2.8.3")
     install(monkeypatch, "transformer_engine", "transformer_engine.pytorch")
     install(monkeypatch, "triton")
     assert choose({}).describe() == "attention flash_attn, norms transformer_engine, pointwise fused"
@@ -78,7 +83,7 @@ def test_what_a_kernel_cannot_do_is_refused_and_auto_avoids_it(
     monkeypatch: pytest.MonkeyPatch, attention: str, dtype: torch.dtype, model: dict[str, Any], words: str
 ) -> None:
     if attention == "flash_attn":
-        install(monkeypatch, "flash_attn", __version__="2.8.3", flash_attn_varlen_func=lambda: None)
+        install_flash_attn(monkeypatch, "2.8.3")
     with pytest.raises(UserError) as error:
         choose({"attention": attention}, dtype=dtype, **model)
     (problem,) = error.value.problems
@@ -89,12 +94,29 @@ def test_what_a_kernel_cannot_do_is_refused_and_auto_avoids_it(
 
 
 def test_dropout_is_no_obstacle_for_flash_attn(monkeypatch: pytest.MonkeyPatch) -> None:
-    install(monkeypatch, "flash_attn", __version__="2.1.0", flash_attn_varlen_func=lambda: None)
+    install_flash_attn(monkeypatch, "2.1.0")
     assert choose({}, attention_dropout=0.1).attention_name == "flash_attn"
 
 
+def test_a_folder_of_that_name_is_no_flash_attn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a later flash-attn leaves under the name has no compiled part."""
+    install(monkeypatch, "flash_attn")
+    assert choose({"pointwise": "plain"}).attention_name == "varlen"
+    with pytest.raises(UserError, match=r"kernels\.attention: flash_attn is installed but cannot be imported"):
+        choose({"attention": "flash_attn"})
+
+
+def test_a_gpu_without_a_compiler_fuses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, "triton")
+    assert choose({}).fused_pointwise
+    monkeypatch.setattr(kernels.shutil, "which", lambda name: None)
+    assert not choose({}).fused_pointwise
+    with pytest.raises(UserError, match=r"kernels\.pointwise: fused needs a C compiler"):
+        choose({"pointwise": "fused"})
+
+
 def test_a_flash_attn_with_the_other_triangle_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    install(monkeypatch, "flash_attn", __version__="2.0.9", flash_attn_varlen_func=lambda: None)
+    install_flash_attn(monkeypatch, "2.0.9")
     with pytest.raises(UserError, match=r"from version 2\.1 on, 2\.0\.9 is installed"):
         choose({"attention": "flash_attn"})
     assert choose({"pointwise": "plain"}).attention_name == "varlen"

@@ -10,14 +10,28 @@ import pytest
 
 from glm130b.config.derived import num_parameters
 from glm130b.config.errors import UserError
+from glm130b.config.files import CORPUS_FILES
 from glm130b.config.load import dump_config, load_config
 from glm130b.config.sections import RunConfig
 
-ABLATIONS = Path(__file__).resolve().parents[3] / "configs" / "ablations"
+PRESETS = Path(__file__).resolve().parents[3] / "configs"
+ABLATIONS = PRESETS / "ablations"
 
 
 @pytest.fixture
-def configs(tmp_path: Path) -> Path:
+def demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with the files that the tiny preset names, all empty."""
+    data = load_config(ABLATIONS / "base.yaml").data
+    sources = (*data.text.values(), *data.instructions.values())
+    for file in (data.tokenizer, *(f"{source.path}/{name}" for source in sources for name in CORPUS_FILES)):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).touch()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / data.tokenizer
+
+
+@pytest.fixture
+def configs(tmp_path: Path, demo: Path) -> Path:
     """A folder of two small configs."""
     folder = tmp_path / "pair"
     folder.mkdir()
@@ -103,8 +117,53 @@ def test_all_problems_at_once(configs: Path, tmp_path: Path) -> None:
     assert seed.startswith(f"{configs / 'four.yaml'}: seed: ")
     assert folder.startswith(f"folder: the runs go to {tmp_path / 'runs'}, other; ")
     assert name.startswith("name: 2 files of ")
+
+
+def test_nothing_is_trained_before_every_run_may_start(
+    configs: Path,
+    demo: Path,
+    trained: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    layout = "parallel: {tensor: 4, pipeline: 2, data: 2}\nbatch: {micro_size: 2}\n"
+    (configs / "wide.yaml").write_text(f"base: one.yaml\nname: wide\n{layout}")
+    demo.unlink()
+    assert ablation.main([str(configs)]) == 2
+    one, two, wide, layout = capsys.readouterr().err.splitlines()
+    for name, line in {"one": one, "two": two, "wide": wide}.items():
+        assert line.startswith(f"ablation: error: {configs / name}.yaml: data.tokenizer: ")
+    assert layout.startswith(f"ablation: error: {configs / 'wide'}.yaml: parallel: 16 processes (")
+    assert "are too many for 2 cores, at most 4 each; write a smaller layout" in layout
+    demo.touch()
+    assert ablation.main([str(configs)]) == 2
+    assert trained == []
+    assert ablation.main([str(configs), "parallel.data=1"]) == 0
+
+
+def test_finished_runs_are_compared_without_their_data(configs: Path, demo: Path, trained: list[str]) -> None:
+    assert ablation.main([str(configs)]) == 0
+    demo.unlink()
+    assert ablation.main([str(configs)]) == 0
+
+
+def test_a_folder_of_folders_is_no_ablation(tmp_path: Path) -> None:
+    norms, positions = ABLATIONS / "norms", ABLATIONS / "positions-and-ffn"
+    with pytest.raises(UserError) as raised:
+        ablation.run_files(ABLATIONS)
+    assert raised.value.problems == (f"{ABLATIONS}: has its runs in {norms}, {positions}; name one of these folders",)
     with pytest.raises(UserError, match=r"holds no \.yaml file"):
-        ablation.read_configs(tmp_path, [])
+        ablation.run_files(tmp_path)
+
+
+def test_bases_and_finished_runs_may_lie_below_a_folder(configs: Path, demo: Path, trained: list[str]) -> None:
+    assert {path.stem for path in ablation.run_files(PRESETS / "families")} >= {"llama-7b", "palm-540b"}
+    inside = f"folder={configs}"
+    assert ablation.main([str(configs), inside]) == 0
+    assert (configs / "one" / "config.yaml").exists()
+    assert ablation.main([str(configs), inside]) == 0
+    assert trained == ["one", "two"]
 
 
 def test_a_failed_run_ends_it(configs: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -122,7 +181,7 @@ def test_a_failed_run_ends_it(configs: Path, monkeypatch: pytest.MonkeyPatch, tm
     assert not (tmp_path / "runs").exists()
 
 
-def test_the_norms_differ_in_nothing_else() -> None:
+def test_the_norms_differ_in_nothing_else(demo: Path) -> None:
     configs = ablation.read_configs(ABLATIONS / "norms", [])
     placements = {config.model.norm_placement: config for config in configs.values()}
     assert set(placements) == {"deepnorm", "pre", "post", "sandwich"}
@@ -133,7 +192,7 @@ def test_the_norms_differ_in_nothing_else() -> None:
         assert config == first.model_copy(update={"name": placement, "model": model})
 
 
-def test_positions_and_ffn_have_equal_matrices_and_differ_in_nothing_else() -> None:
+def test_positions_and_ffn_have_equal_matrices_and_differ_in_nothing_else(demo: Path) -> None:
     configs = {c.name: c for c in ablation.read_configs(ABLATIONS / "positions-and-ffn", []).values()}
     switches = {name: (c.model.positions, c.model.ffn) for name, c in configs.items()}
     assert switches == {

@@ -38,7 +38,7 @@ def runs(tmp_path: Path) -> list[Run]:
 def test_numbers_of_a_run(runs: list[Run]) -> None:
     lost, spiky, calm = runs
     assert spiky.final_loss == pytest.approx(6.0 + 0.1 * 19.5)
-    assert (spiky.num_spikes, calm.num_spikes) == (2, 0)  # 1.6 is above three times 0.5, 1.4 is not, NaN always is
+    assert (spiky.num_spikes, calm.num_spikes) == (1, 0)  # 1.6 is above three times 0.5, 1.4 is not
     assert spiky.held_out == {0: 8.3, 60: 6.25}
     assert spiky.final_held_out == 6.25
     assert spiky.tokens_per_second == 1000.0
@@ -52,11 +52,23 @@ def test_the_table_has_the_best_run_first_and_the_lost_one_last(runs: list[Run],
     assert lines[0] == "# norms"
     rows = [line for line in lines if line.startswith("| ")][1:]
     assert [row.split(" | ")[0] for row in rows[1:]] == ["| calm", "| spiky", "| lost"]
-    assert rows[1] == "| calm | 6.950 | 5.125 | 0.500 | 0.500 | 0 | 1,000 | 1,000 |"
-    assert rows[2] == "| spiky | 7.950 | 6.250 | 0.500 | 50.000 | 2 | 1,234,567 | 1,000 |"
+    assert rows[1] == "| calm | 6.950 | 5.125 | 0.500 | 0.500 | 0 | 0 | 1,000 | 1,000 |"
+    assert rows[2] == "| spiky | 7.950 | 6.250 | 0.500 | 50.000 | 1 | 1 | 1,234,567 | 1,000 |"
     assert rows[3].startswith("| lost | 6.950 | nan |")
     assert "After 60 steps." in lines[-3]
     assert lines[-1] == "![Loss and gradient norm](comparison.svg)"
+
+
+def test_norms_that_are_not_finite_are_counted_and_left_out(tmp_path: Path) -> None:
+    """The first steps of fp16 overflow until the loss scale has come down."""
+    overflowing = [None, math.inf] * 8 + [0.25, 0.75] * 15 + [None] * 4 + [4.0]
+    run = Run.read(metrics(tmp_path / "m", overflowing, loss=5.0, held_out=5.0), name="fp16", parameters=1)
+    assert run.num_spikes == 1
+    page = comparison.write_comparison([run], tmp_path, title="fp16").read_text()
+    assert "| fp16 | 6.950 | 5.000 | 0.750 | 4.000 | 1 | 20 | 1 |" in page
+    lost = Run.read(metrics(tmp_path / "m", [None] * 30, loss=5.0, held_out=5.0), name="lost", parameters=1)
+    assert lost.num_spikes == 0
+    assert " | nan | nan | 0 | 30 | 1 | " in comparison.table([lost])
 
 
 def test_the_plot_has_both_panels_and_every_run(runs: list[Run], tmp_path: Path) -> None:
