@@ -1,11 +1,13 @@
 """The console command ``glm130b``: one line for each thing a user does beside training.
 
 A command's module is imported when it is chosen, so ``plan`` starts without torch. It offers ``add_arguments(parser)``
-and ``run(arguments) -> int``.
+and ``run(arguments) -> int``. An argument named ``overrides`` takes ``section.key=value`` words wherever they stand.
 """
 
+import os
+import signal
 import sys
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from importlib import import_module
 from typing import NamedTuple
@@ -46,10 +48,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         if words[:1] == [name]:
             import_module(command.module).add_arguments(subparser)
-    arguments = parser.parse_args(words)
+    arguments = _parsed(parser, words)
     try:
         status: int = import_module(COMMANDS[arguments.command].module).run(arguments)
+        sys.stdout.flush()
     except UserError as error:
         print(*(f"glm130b: error: {problem}" for problem in error.problems), sep="\n", file=sys.stderr)
         return UserError.exit_status
+    except BrokenPipeError:  # who reads the output, such as `head`, has enough of it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered goes there at exit
+        return 128 + signal.SIGPIPE  # as a shell reports a program that the signal ended
     return status
+
+
+def _parsed(parser: ArgumentParser, words: Sequence[str]) -> Namespace:
+    """The arguments, with overrides in any place; argparse itself takes none that stands behind an option."""
+    arguments, rest = parser.parse_known_args(words)
+    strangers = [word for word in rest if word.startswith("-") or "=" not in word or "overrides" not in arguments]
+    if strangers:
+        parser.error(f"unrecognized arguments: {' '.join(strangers)}")
+    if rest:
+        arguments.overrides += rest
+    return arguments

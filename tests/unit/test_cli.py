@@ -1,5 +1,6 @@
 """The console command: what it lists, how it fails, and how fast ``plan`` is."""
 
+import os
 import subprocess
 import sys
 import time
@@ -18,6 +19,32 @@ def test_plan_prints_the_plan(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert "8 layers" in out
     assert "tensor 2 x pipeline 2 x data 1 = 4 processes" in out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        f"{TINY} model.num_layers=8 --world-size 4 parallel.data=null",
+        f"{TINY} --world-size 4 model.num_layers=8 parallel.data=null",
+        f"--world-size 4 {TINY} model.num_layers=8 parallel.data=null",
+        f"{TINY} model.num_layers=4 --world-size=4 parallel.data=null model.num_layers=8",
+    ],
+)
+def test_options_and_overrides_stand_in_any_order(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", *words.split()]) == 0
+    out = capsys.readouterr().out
+    assert "8 layers" in out
+    assert "tensor 2 x pipeline 2 x data 1 = 4 processes" in out
+
+
+def test_output_that_nobody_reads_ends_quietly() -> None:
+    """As under ``| head``, which closes the pipe when it has its lines."""
+    program = f"import sys; from glm130b.cli import main; sys.exit(main(['plan', {TINY!r}]))"
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    done = subprocess.run([sys.executable, "-c", program], check=False, stdout=write_end, stderr=subprocess.PIPE)
+    os.close(write_end)
+    assert (done.returncode, done.stderr) == (141, b"")
 
 
 def test_a_mistake_is_a_message_and_status_2(capsys: pytest.CaptureFixture[str]) -> None:
@@ -40,7 +67,19 @@ def test_help_lists_what_users_may_call(capsys: pytest.CaptureFixture[str]) -> N
     assert "launcher-arguments" not in out
 
 
-@pytest.mark.parametrize("argv", [[], ["paln"], ["plan"], ["plan", TINY, "--world"]])
+@pytest.mark.parametrize(
+    "argv",
+    [
+        [],
+        ["paln"],
+        ["plan"],
+        ["plan", TINY, "--world"],
+        ["plan", TINY, "--world-size", "4", "seed"],
+        ["plan", TINY, "--sede", "seed=1"],
+        ["plan", TINY, "--sede=1"],
+        ["convert", "export", "run", "out", "--tensor", "8", "seed=1"],
+    ],
+)
 def test_wrong_usage_is_status_2(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exited:
         main(argv)

@@ -1,5 +1,6 @@
 """From any checkpoint of ours to the released layout, one stored rectangle at a time."""
 
+import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from glm130b.checkpoint.released.layout import (
     rotary_width,
     shard_file,
 )
+from glm130b.checkpoint.released.room import check_room
 from glm130b.checkpoint.released.shard_writer import ShardWriter
 from glm130b.config.errors import UserError
 from glm130b.config.model import ModelConfig
@@ -33,7 +35,7 @@ def export_released(checkpoint: Path, output: Path, *, num_shards: int, dtype: t
     """Write a checkpoint's master weights, rounded to ``dtype``, as ``num_shards`` shards.
 
     ``output`` appears when it is whole. Raises UserError when the model has no place in the released layout, does not
-    divide over the shards, or has a weight too large for ``dtype``, and when ``output`` is there already.
+    divide over the shards, or has a weight too large for ``dtype``, and when ``output`` is there already or lacks room.
     """
     if output.exists():
         raise UserError(f"{output}: is there already; name a new folder")
@@ -46,6 +48,8 @@ def export_released(checkpoint: Path, output: Path, *, num_shards: int, dtype: t
 
     partial = output.with_name(f".{output.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
+    shard_weights = sum(math.prod(tensor.shard_shape(num_shards)) for tensor in released_tensors(model))
+    check_room(output, num_shards * shard_weights * dtype.itemsize)
     try:
         iteration = partial / str(description.progress.step)
         iteration.mkdir(parents=True)
@@ -92,7 +96,8 @@ class _ExportPlanner(DefaultLoadPlanner):
 
     def commit_tensor(self, read_item: ReadItem, tensor: Tensor) -> None:
         released = self._tensors[read_item.dest_index.fqn]
-        if not tensor.isfinite().all() and released.name not in self.overflows:
+        smallest_and_largest = torch.stack(tensor.aminmax())  # nan when one is in it; takes no memory, as isfinite does
+        if not smallest_and_largest.isfinite().all() and released.name not in self.overflows:
             self.overflows.append(released.name)
         assert read_item.dest_index.offset is not None
         offset, dim = tuple(read_item.dest_index.offset), released.cut or 0

@@ -17,6 +17,7 @@ from glm130b.checkpoint.description import Description, plain
 from glm130b.checkpoint.folder import CheckpointFolder
 from glm130b.checkpoint.planner import MASTER, Slice, SliceSavePlanner
 from glm130b.checkpoint.released.layout import ReleasedTensor, released_tensors
+from glm130b.checkpoint.released.room import check_room
 from glm130b.checkpoint.released.source import ReleasedCheckpoint
 from glm130b.config.errors import UserError
 from glm130b.config.sections import RunConfig
@@ -32,10 +33,11 @@ def import_released(released: Path, config: RunConfig, *, samples: int = 0) -> P
     """Write the released weights as the checkpoint that ``config``'s run goes on from; the checkpoint's folder.
 
     The run stands at ``samples`` consumed samples; it has fp32 master weights and no optimizer state. Raises UserError,
-    with nothing written, when the released checkpoint is not whole or not of this model, or when the run has a
-    checkpoint already.
+    with nothing written, when the released checkpoint is not whole or not of this model, when the run has a checkpoint
+    already, or when its folder has no room.
     """
-    folder = CheckpointFolder(Path(config.folder) / config.name / "checkpoints")
+    checkpoints = Path(config.folder) / config.name / "checkpoints"
+    folder = CheckpointFolder(checkpoints)
     if present := folder.latest():
         raise UserError(f"name: {config.name} has a checkpoint, {present}; choose another name for the imported run")
     if not 0 <= samples < config.train_samples:
@@ -43,6 +45,8 @@ def import_released(released: Path, config: RunConfig, *, samples: int = 0) -> P
             f"--samples: {samples} is not inside the run; write 0 up to train_samples - 1, {config.train_samples - 1}"
         )
     tokenizer = Tokenizer.load(config.data.tokenizer)
+    num_weights = sum(math.prod(tensor.shape) for tensor in released_tensors(config.model))
+    check_room(checkpoints, num_weights * torch.float32.itemsize)
     source = ReleasedCheckpoint.open(released)
     source.check(config.model)
     progress = Progress(step=Schedules(config).steps_until(samples), samples=samples)

@@ -5,7 +5,6 @@ asked for.
 bytes, uncompressed, as a record. Loaded with fake tensors it gives shapes, strides and places in the file, and no data.
 """
 
-import pickle
 import zipfile
 from bisect import bisect_left
 from dataclasses import dataclass
@@ -66,7 +65,7 @@ class ReleasedShard:
             for record in archive.infolist():
                 place = bisect_left(by_place, (record.header_offset, ""))
                 key = by_place[place][1] if "/data/" in record.filename and place < len(by_place) else record.filename
-                if "/data/" in record.filename and record.file_size < self.tensors[key].storage_bytes:
+                if key in self.tensors and record.file_size < self.tensors[key].storage_bytes:
                     damaged.append(f"{self.path}: {key} is cut off; copy the file again")
                 elif not _has_its_checksum(archive, record):
                     damaged.append(f"{self.path}: {key} has not the checksum it was saved with; copy the file again")
@@ -75,29 +74,40 @@ class ReleasedShard:
 
 def open_shard(path: Path) -> ReleasedShard:
     """Read what a file holds, not the data. Raises UserError when it is not ``{"module": {key: tensor}}`` of
-    ``torch.save``."""
+    ``torch.save``, or damaged outside the data."""
     with path.open("rb") as stream:
         is_archive = stream.read(len(_ZIP_BEGINNING)) == _ZIP_BEGINNING
     if not is_archive:
         raise UserError(f"{path}: is not in the zip format of torch.save (PyTorch 1.6 and later); save it anew with it")
+    try:
+        return ReleasedShard(path, {key: _stored(tensor) for key, tensor in _module(path).items()})
+    except UserError:
+        raise
+    except Exception as error:  # zipfile, pickle and torch raise errors of a dozen types on damaged bytes
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise UserError(f"{path}: cannot be loaded as tensors alone ({reason}); copy the file again") from error
+
+
+def _module(path: Path) -> dict[str, Tensor]:
+    """The file's fake tensors by name; raises anything."""
     if not zipfile.is_zipfile(path):
         raise UserError(f"{path}: is cut off, its end is missing; copy the file again")
     with zipfile.ZipFile(path) as archive:
-        if any(record.compress_type != zipfile.ZIP_STORED for record in archive.infolist()):
+        records = archive.infolist()
+        if any(record.compress_type != zipfile.ZIP_STORED for record in records):
             raise UserError(f"{path}: is compressed, which torch.save never does; give the file that it wrote")
-    try:
-        with FakeTensorMode():
-            content = torch.load(path, weights_only=True, map_location="cpu")
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
-        reason = str(error).partition("\n")[0]
-        raise UserError(f"{path}: cannot be loaded as tensors alone ({reason}); copy the file again") from error
+        for record in records:
+            if "/data/" not in record.filename:
+                archive.read(record)  # compares the checksum: a damaged name or shape must not pass for another model
+    with FakeTensorMode():
+        content = torch.load(path, weights_only=True, map_location="cpu")
     module = content.get("module") if isinstance(content, dict) else None
     if not isinstance(module, dict):
         raise UserError(f'{path}: is not {{"module": {{name: tensor}}}}; name a checkpoint in the released layout')
     strangers = [str(key) for key, value in module.items() if not isinstance(key, str) or not isinstance(value, Tensor)]
     if strangers:
         raise UserError(f"{path}: {', '.join(strangers)} in it is no tensor; save it without")
-    return ReleasedShard(path, {key: _stored(tensor) for key, tensor in module.items()})
+    return module
 
 
 def _stored(tensor: Tensor) -> StoredTensor:
@@ -119,6 +129,6 @@ def _has_its_checksum(archive: zipfile.ZipFile, record: zipfile.ZipInfo) -> bool
         with archive.open(record) as stream:
             while stream.read(1 << 20):
                 pass
-    except (zipfile.BadZipFile, EOFError):
+    except Exception:  # the record's headers are damaged too: zipfile raises errors of many types
         return False
     return True

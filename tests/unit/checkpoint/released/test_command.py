@@ -28,7 +28,9 @@ def words(tmp_path: Path, tokenizer_model: Path) -> list[str]:
 
 
 def test_in_and_out(tmp_path: Path, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["convert", "import", *words, "model.rotary_table=fp16", "--samples", "8"]) == 0
+    config = words.index(TINY) + 1
+    words = [*words[:config], "--samples", "8", *words[config:]]
+    assert main(["convert", "import", *words, "model.rotary_table=fp16"]) == 0
     checkpoints = tmp_path / "runs" / "tiny" / "checkpoints"
     assert capsys.readouterr().out == (
         f"{checkpoints / 'step-00000002'}: written, weights without optimizer state; training goes on from here\n"

@@ -1,6 +1,7 @@
 """Rows of a file without the rest of it, and files that are not what they should be."""
 
 import pickle
+import random
 import zipfile
 from pathlib import Path
 
@@ -108,6 +109,12 @@ def test_a_flipped_bit_names_the_tensor(tmp_path: Path) -> None:
     assert open_shard(file).damages() == [f"{file}: matrix has not the checksum it was saved with; copy the file again"]
 
 
+def test_a_damaged_name_is_damage_and_no_other_tensor(tmp_path: Path) -> None:
+    file = saved(tmp_path / "shard.pt", matrix=MATRIX)
+    file.write_bytes(file.read_bytes().replace(b"matrix", b"matrux"))
+    assert problems_of(file)[0].startswith(f"{file}: cannot be loaded as tensors alone (Bad CRC-32")
+
+
 def repacked(source: Path, target: Path, *, cut: str = "", compression: int = zipfile.ZIP_STORED) -> Path:
     """The same archive written by another program, one record shortened."""
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", compression) as new:
@@ -135,3 +142,30 @@ def test_an_archive_of_something_else(tmp_path: Path) -> None:
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("hello.txt", pickle.dumps("hello"))
     assert "cannot be loaded as tensors alone" in problems_of(file)[0]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # zipfile's, of what a flip made of a name
+@pytest.mark.parametrize("seed", range(4))
+def test_no_damaged_byte_is_a_trace_or_another_weight(tmp_path: Path, seed: int) -> None:
+    """A flipped bit or a new byte anywhere is told with the file's name; where nothing reads it, it changes nothing."""
+    file = saved(tmp_path / "shard.pt", matrix=MATRIX, vector=MATRIX[0].half())
+    whole, expected = file.read_bytes(), open_shard(file).tensors
+    draws = random.Random(seed)
+    for _ in range(100):
+        content = bytearray(whole)
+        place = draws.randrange(len(content))
+        before = content[place]
+        content[place] = draws.choice([before ^ 1 << draws.randrange(8), draws.randrange(256)])
+        file.write_bytes(content)
+        what = f"byte {place}: {before:#x} -> {content[place]:#x}"
+        try:
+            shard = open_shard(file)
+            problems = shard.damages()
+        except UserError as error:
+            problems = list(error.problems)
+            assert problems, what
+        assert all(problem.startswith(f"{file}: ") for problem in problems), what
+        if not problems:
+            assert shard.tensors == expected, what
+            assert torch.equal(shard.rows("matrix", 0, 6), MATRIX), what
+            assert torch.equal(shard.rows("vector", 0, 4), MATRIX[0].half()), what
