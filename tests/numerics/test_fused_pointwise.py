@@ -10,10 +10,7 @@ from tests.harness.pool import run_distributed
 from tests.harness.synthetic import small_config
 from tests.harness.training import StepNumbers, train_steps
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(shutil.which("c++") is None, reason="needs a C++ compiler"),
-]
+pytestmark = pytest.mark.skipif(shutil.which("c++") is None, reason="needs a C++ compiler")
 
 
 def steps(kernels: KernelsConfig, **sections: Any) -> list[StepNumbers]:

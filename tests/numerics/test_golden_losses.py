@@ -3,7 +3,6 @@
 import importlib
 import sys
 from dataclasses import replace
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -25,25 +24,21 @@ def measured(golden: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return golden.measured(tmp_path_factory.mktemp("golden"))
 
 
-@pytest.mark.slow
-def test_losses_and_gradient_norms_are_the_recorded_ones(golden: Any, measured: Any) -> None:
+def test_losses_and_gradient_norms_are_near_every_recording(golden: Any, measured: Any) -> None:
     recordings = golden.recordings()
     assert {recording.data for recording in recordings} == {measured.data}, f"the rows differ; {MEND}"
     for recorded in recordings:
-        if measured.is_of_the_same_kind(recorded):
-            numbers = zip(
-                count(1),
-                measured.losses,
-                recorded.losses,
-                measured.gradient_norms,
-                recorded.gradient_norms,
-                strict=False,
-            )
-            differing = [
-                step for step, loss, before, norm, norm_before in numbers if (loss, norm) != (before, norm_before)
-            ]
-            assert not differing, f"steps {differing}: {golden.changes(measured, [recorded])}; {MEND}"
         assert measured.is_close(recorded), f"{golden.changes(measured, [recorded])}; {MEND}"
+
+
+def test_losses_and_gradient_norms_are_those_of_this_kind_of_cpu_bit_for_bit(golden: Any, measured: Any) -> None:
+    same_kind = [recording for recording in golden.recordings() if measured.is_of_the_same_kind(recording)]
+    if not same_kind:
+        pytest.skip(f"no recording of this kind of CPU and these versions: {measured.cpu}; {measured.versions}")
+    (recorded,) = same_kind
+    ours, theirs = (list(zip(run.losses, run.gradient_norms, strict=True)) for run in (measured, recorded))
+    differing = [step for step, pair in enumerate(zip(ours, theirs, strict=True), start=1) if pair[0] != pair[1]]
+    assert not differing, f"steps {differing}: {golden.changes(measured, [recorded])}; {MEND}"
 
 
 @pytest.mark.full

@@ -1,4 +1,4 @@
-"""fp16 and bf16 against fp32, dynamic loss scaling, fp32 accumulation, recomputation, dropout, ZeRO stage 2."""
+"""fp16 and bf16 against fp32, dynamic loss scaling, fp32 accumulation."""
 
 from itertools import pairwise
 
@@ -7,22 +7,20 @@ import torch
 
 from glm130b.model.gradient_shrink import ShrinkFactors
 from tests.harness.pool import run_distributed
+from tests.harness.rounding import loss_bound, norm_bound
 from tests.harness.training import first_gradients, train_steps
 from tests.numerics.test_against_reference import laid_out, reference_training
 
-# Half precision rounds weights and activations to 11 (fp16) or 8 (bf16) significant bits; a loss near 5 is a mean over
-# hundreds of tokens, so its error stays near one rounding of a logit of size 1: 2**-11 = 5e-4 and 2**-8 = 4e-3, times a
-# few for twenty steps.
-BOUNDS = {"fp16": 2e-3, "bf16": 2e-2}
-
 
 @pytest.mark.parametrize("layout", ["TP1 PP1 DP1", "TP2 PP2 DP2"])
-@pytest.mark.parametrize("dtype", BOUNDS)
+@pytest.mark.parametrize("dtype", ["fp16", "bf16"])
 def test_half_precision_follows_fp32(layout: str, dtype: str) -> None:
     config, world_size = laid_out(layout, precision={"dtype": dtype, "loss_scale": {"initial_power": 8}})
+    layers = config.model.num_layers
     numbers = run_distributed(train_steps, world_size, config, 20)[0]
     for ours, reference in zip(numbers, reference_training("adamw"), strict=True):
-        assert ours["loss"] == pytest.approx(reference.loss, abs=BOUNDS[dtype])
+        assert ours["loss"] == pytest.approx(reference.loss, abs=loss_bound(dtype, layers))
+        assert ours["gradient_norm"] == pytest.approx(reference.gradient_norm, rel=norm_bound(dtype, layers))
     assert [step["skipped_updates"] for step in numbers] == [0] * 20
 
 
@@ -38,7 +36,7 @@ def test_fp16_skips_overflows_on_every_rank_and_recovers() -> None:
     assert 5 < skipped < 25
     assert numbers[0]["gradient_norm"] == float("inf")
     assert numbers[0]["loss_scale"] == 2.0**31
-    assert numbers[0]["loss"] == pytest.approx(reference_training("adamw")[0].loss, abs=2e-3)
+    assert numbers[0]["loss"] == pytest.approx(reference_training("adamw")[0].loss, abs=loss_bound("fp16", 4))
     assert numbers[-1]["loss"] < numbers[0]["loss"] - 0.1
     assert min(step["loss_scale"] for step in numbers) < 2.0**27
     # The scale doubles again after four good steps.
@@ -72,45 +70,3 @@ def test_gradients_accumulate_in_fp32_or_not() -> None:
     norm = float(torch.cat([values.double().flatten() for parts in true.values() for _, _, values in parts]).norm())
     assert errors[True] < 2e-3 * norm
     assert errors[True] < 0.9 * errors[False]
-
-
-@pytest.mark.parametrize("layout", ["TP1 PP1 DP1", "TP2 PP2"])
-def test_full_recomputation_changes_nothing_also_under_dropout(layout: str) -> None:
-    dropout = {"attention_dropout": 0.1, "hidden_dropout": 0.1}
-    kept, world_size = laid_out(layout, model=dropout)
-    recomputed, _ = laid_out(layout, model=dropout, parallel={"recompute": "full"})
-    expected = run_distributed(train_steps, world_size, kept, 4)[0]
-    ours = run_distributed(train_steps, world_size, recomputed, 4)[0]
-    for first, second in zip(expected, ours, strict=True):
-        assert second["loss"] == first["loss"]
-        assert second["gradient_norm"] == pytest.approx(first["gradient_norm"], abs=1e-6)
-    # Dropout was on: the losses are not those without it.
-    assert abs(expected[0]["loss"] - reference_training("adamw")[0].loss) > 1e-4
-
-
-@pytest.mark.parametrize("layout", ["DP2", "TP2"])
-@pytest.mark.parametrize("dtype", ["fp32", "fp16"])
-def test_zero_stage_2_without_a_pipeline(layout: str, dtype: str) -> None:
-    config, world_size = laid_out(
-        layout, parallel={"zero_stage": 2}, precision={"dtype": dtype, "loss_scale": {"initial_power": 8}}
-    )
-    bound = 1e-5 if dtype == "fp32" else BOUNDS["fp16"]
-    numbers = run_distributed(train_steps, world_size, config, 20)[0]
-    for ours, reference in zip(numbers, reference_training("adamw"), strict=True):
-        assert ours["loss"] == pytest.approx(reference.loss, abs=bound)
-        assert ours["gradient_norm"] == pytest.approx(reference.gradient_norm, abs=10 * bound)
-
-
-@pytest.mark.parametrize("pipeline", [2, 4])
-def test_uneven_stages(pipeline: int) -> None:
-    """Six layers with embedding and head counted as one each: 3 + 3 over two stages, 1 + 2 + 2 + 1 over four."""
-    model = {"num_layers": 6}
-    even, _ = laid_out("TP1 PP1 DP1", model=model)
-    uneven, _ = laid_out(
-        "TP1 PP1 DP1", model=model, parallel={"pipeline": pipeline, "embedding_and_head_count_as_layers": True}
-    )
-    expected = run_distributed(train_steps, 1, even, 5)[0]
-    ours = run_distributed(train_steps, pipeline, uneven, 5)[0]
-    for first, second in zip(expected, ours, strict=True):
-        assert second["loss"] == pytest.approx(first["loss"], abs=1e-5)
-        assert second["gradient_norm"] == pytest.approx(first["gradient_norm"], abs=1e-5)
