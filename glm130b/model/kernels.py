@@ -16,9 +16,10 @@ from glm130b.config.model import ModelConfig
 from glm130b.config.model_rules import flash_limits
 from glm130b.config.sections import KernelsConfig
 from glm130b.model.attention_sdpa import attend_with_sdpa
-from glm130b.model.attention_varlen import attend_with_varlen, flash_attn_kernel, torch_varlen_kernel
+from glm130b.model.attention_varlen import attend_with_varlen
 from glm130b.model.normalization import Implementation
 from glm130b.model.segments import PackedSegments
+from glm130b.model.varlen_kernels import flash_attn_kernel, torch_varlen_kernel
 
 Obstacle = Callable[[], str | None]
 """Why an implementation cannot do the job, the end of a sentence that its name begins; None if it can."""

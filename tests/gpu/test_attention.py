@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from glm130b.model.attention_sdpa import attend_with_sdpa
-from glm130b.model.attention_varlen import VarlenKernel, attend_with_varlen, flash_attn_kernel, torch_varlen_kernel
+from glm130b.model.attention_varlen import attend_with_varlen
 from glm130b.model.segments import PackedSegments
+from glm130b.model.varlen_kernels import VarlenKernel, flash_attn_kernel, torch_varlen_kernel
 
 pytestmark = pytest.mark.gpu
 

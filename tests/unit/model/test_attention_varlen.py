@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from glm130b.model.attention_sdpa import attend_with_sdpa
-from glm130b.model.attention_varlen import adapt_varlen_attn, attend_with_varlen, put, take, torch_varlen_kernel
+from glm130b.model.attention_varlen import attend_with_varlen, put, take
 from glm130b.model.segments import PackedSegments
+from glm130b.model.varlen_kernels import adapt_varlen_attn, torch_varlen_kernel
 from tests.harness.attention import LAYOUTS, D, N, S, plain_varlen_kernel, random_qkv
 
 OPTIONS: dict[str, Any] = {"scale": D**-0.5, "dropout": 0.0, "slopes_N": None}
