@@ -46,11 +46,7 @@ def adapt_varlen_attn(varlen_attn: Any) -> VarlenKernel:
         query_TND: Tensor,
         key_TGD: Tensor,
         value_TGD: Tensor,
-        cu_query: Tensor,
-        cu_key: Tensor,
-        max_query: int,
-        max_key: int,
-        *,
+        *sequences: Tensor | int,
         causal: bool,
         scale: float,
         dropout: float,
@@ -72,7 +68,7 @@ def adapt_varlen_attn(varlen_attn: Any) -> VarlenKernel:
             else:
                 sharing = num_heads // key_TGD.shape[1]
                 key_TGD, value_TGD = (x.repeat_interleave(sharing, dim=1) for x in (key_TGD, value_TGD))
-        mixed: Tensor = varlen_attn(query_TND, key_TGD, value_TGD, cu_query, cu_key, max_query, max_key, **options)
+        mixed: Tensor = varlen_attn(query_TND, key_TGD, value_TGD, *sequences, **options)
         return mixed
 
     return kernel

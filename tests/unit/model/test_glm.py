@@ -1,23 +1,16 @@
 """Every preset's stages, built without memory, against the arithmetic of the config; and what one stage hands on."""
 
-from datetime import timedelta
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import torch
-import torch.distributed as dist
-from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from glm130b.config.derived import layers_per_stage, num_parameters, parameters_per_stage
 from glm130b.config.load import load_config
 from glm130b.config.sections import RunConfig
 from glm130b.environment import Launch
 from glm130b.model.segments import PackedSegments
-from glm130b.model.sharding import parameter_shards
-from glm130b.parallel.device import open_device
-from glm130b.parallel.placement import build_stage
-from glm130b.parallel.topology import connect, disconnect
+from tests.harness.meta_stages import count_stages
 from tests.harness.pool import run_distributed
 from tests.harness.stage import initial_chunk, scatter_parameters_
 from tests.harness.synthetic import VOCAB, small_config
@@ -28,51 +21,6 @@ PRESETS = sorted(
     for folder in (CONFIGS, CONFIGS / "families")
     for path in folder.glob("*.yaml")
 )
-
-
-class StageCount(NamedTuple):
-    """What the first tensor rank of a stage holds."""
-
-    layers: int
-    local: int
-    """Parameters on the rank."""
-    whole: int
-    """Parameters of the whole model that the stage owns: unsharded, without the tied copy."""
-
-
-def count_stages(launch: Launch, config: RunConfig) -> list[StageCount]:
-    """Every stage of a layout of any size, one after the other, as the process that would hold it sees it."""
-    open_device(local_rank=0)
-    parallel, meta, real_init = config.parallel, torch.device("meta"), dist.init_process_group
-    counts = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.cuda, "current_device", lambda: meta)  # where Megatron-core makes its weights
-        patch.setattr(
-            dist,
-            "init_process_group",
-            lambda *_, rank, world_size, **__: real_init("fake", store=FakeStore(), rank=rank, world_size=world_size),
-        )
-        for first_rank in range(0, parallel.tensor * parallel.pipeline, parallel.tensor):
-            topology = connect(
-                parallel,
-                device=meta,
-                rank=first_rank,
-                world_size=parallel.tensor * parallel.pipeline,
-                timeout=timedelta(minutes=1),
-            )
-            with meta:  # where torch makes norms and tables
-                stage = build_stage(config, topology, initialize=False)
-            assert all(parameter.is_meta for parameter in stage.parameters())
-            owned = [shard for shard in parameter_shards(stage) if not shard.is_tied_copy]
-            counts.append(
-                StageCount(
-                    layers=sum(len(chunk.decoder.layers) for chunk in stage),
-                    local=sum(parameter.numel() for parameter in stage.parameters()),
-                    whole=sum(torch.Size(shard.whole_shape).numel() for shard in owned),
-                )
-            )
-            disconnect()
-    return counts
 
 
 @pytest.mark.parametrize("preset", PRESETS)
