@@ -9,6 +9,11 @@ def data_parallel_size(config: RunConfig, world_size: int) -> int:
     return config.parallel.data or world_size // (config.parallel.tensor * config.parallel.pipeline)
 
 
+def data_rank(config: RunConfig, rank: int, *, data_size: int) -> int:
+    """Place of a process on the data axis; ranks count tensor first, then data, then pipeline."""
+    return rank // config.parallel.tensor % data_size
+
+
 def num_micro_batches(config: RunConfig, *, batch_size: int, data_size: int) -> int:
     """Micro-batches that one data-parallel rank runs in a step of ``batch_size`` rows."""
     return batch_size // (config.batch.micro_size * data_size)

@@ -6,7 +6,7 @@ from pathlib import Path
 from glm130b.config.errors import UserError
 from glm130b.config.sections import RunConfig
 
-CORPUS_FILES = ("train.bin", "train.idx", "validation.bin", "validation.idx")
+CORPUS_FILES = tuple(f"{split}.{suffix}" for split in ("train", "validation") for suffix in ("bin", "idx", "origins"))
 
 
 def check_files(config: RunConfig) -> None:
@@ -14,13 +14,10 @@ def check_files(config: RunConfig) -> None:
     problems = []
     tokenizer = Path(config.data.tokenizer)
     if not _readable(tokenizer):
-        problems.append(f"data.tokenizer: {tokenizer} is no readable file; {_mend('glm130b tokenizer')}")
+        problems.append(f"data.tokenizer: {tokenizer} is no readable file; {_mend('glm130b tokenizer train')}")
     for kind, sources in (("text", config.data.text), ("instructions", config.data.instructions)):
         for name, source in sources.items():
-            folder = Path(source.path)
-            missing = ", ".join(file for file in CORPUS_FILES if not _readable(folder / file))
-            if missing:
-                what = f"{folder} lacks a readable {missing}" if folder.is_dir() else f"{folder} is no folder"
+            if what := _lacking(source.path):
                 problems.append(f"data.{kind}.{name}.path: {what}; {_mend('glm130b prepare')}")
     folder = Path(config.folder) / config.name
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
@@ -28,6 +25,18 @@ def check_files(config: RunConfig) -> None:
         problems.append(f"folder: {folder} cannot be made, {existing} is no folder to write in; name another folder")
     if problems:
         raise UserError(problems)
+
+
+def _lacking(path: str) -> str | None:
+    """What a prepared folder, or a Megatron ``.bin`` and ``.idx``, does not have; None when it is there."""
+    if all(_readable(Path(path + suffix)) for suffix in (".bin", ".idx")):
+        return None
+    missing = ", ".join(file for file in CORPUS_FILES if not _readable(Path(path) / file))
+    if not missing:
+        return None
+    if Path(path).is_dir():
+        return f"{path} lacks a readable {missing}"
+    return f"{path} is no folder, and no readable {path}.bin and {path}.idx are there"
 
 
 def _readable(path: Path) -> bool:

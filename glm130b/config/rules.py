@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Iterator
+from itertools import pairwise
 
 from glm130b.config.errors import UserError
 from glm130b.config.layout_rules import layout_problems
 from glm130b.config.model_rules import model_problems
-from glm130b.config.sections import RunConfig, SourceConfig
+from glm130b.config.sections import ObjectiveConfig, RunConfig, SourceConfig
 from glm130b.config.wording import inside, multiple
 
 
@@ -26,6 +27,7 @@ def problems(config: RunConfig, *, world_size: int | None = None) -> list[str]:
         *layout_problems(config, world_size),
         *_row(config),
         *_mixture(config),
+        *_skips(config),
         *_learning_rate(config),
     ]
 
@@ -46,12 +48,17 @@ def _row(config: RunConfig) -> Iterator[str]:
                 else f"write sequence_length {needed} or more"
             )
         )
+    if mask.text_tokens is not None and mask.text_tokens + 2 > length // samples:
+        yield (
+            f"objective.mask.text_tokens: {mask.text_tokens} leave no room for a target in the {length // samples} "
+            f"tokens of a sample; write at most {length // samples - 2}"
+        )
 
 
 def _mixture(config: RunConfig) -> Iterator[str]:
     share, data = config.objective.instruction_share, config.data
     yield from inside("objective.instruction_share", share)
-    yield from inside("objective.mask_share", config.objective.mask_share)
+    yield from _text_shares(config.objective)
     yield from _weights("data.text", data.text)
     yield from _weights("data.instructions", data.instructions)
     if share.bounds[0] < 1:
@@ -60,6 +67,30 @@ def _mixture(config: RunConfig) -> Iterator[str]:
         yield from _supply(
             "data.instructions", data.instructions, config.train_samples, "objective.instruction_share is above 0"
         )
+
+
+def _text_shares(objective: ObjectiveConfig) -> Iterator[str]:
+    """Each share is a share, and both together leave none or some to [gMASK], at every sample."""
+    mask, smask = objective.mask_share, objective.smask_share
+    wrong = [*inside("objective.mask_share", mask), *inside("objective.smask_share", smask)]
+    yield from wrong
+    # Between the ends of both ramps the sum is linear, so it is largest at one of them.
+    ends = {end for ramp in (mask, smask) for end in (0, ramp.from_samples, ramp.from_samples + ramp.over_samples)}
+    if not wrong and (most := max(mask.at(end) + smask.at(end) for end in ends)) > 1 + 1e-9:
+        yield (
+            f"objective.smask_share: comes to {most:g} together with objective.mask_share, and [gMASK] has the rest of "
+            "1; write smaller shares"
+        )
+
+
+def _skips(config: RunConfig) -> Iterator[str]:
+    skips = config.data.skip_steps
+    for before, after in pairwise(skips):
+        if after.from_step <= before.from_step + before.steps:
+            yield (
+                f"data.skip_steps: the range from step {after.from_step} does not lie behind the one from step "
+                f"{before.from_step}; write the ranges in rising order, and join those that touch"
+            )
 
 
 def _weights(key: str, sources: dict[str, SourceConfig]) -> Iterator[str]:

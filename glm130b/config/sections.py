@@ -14,25 +14,47 @@ from glm130b.config.section import Section
 
 
 class SourceConfig(Section):
-    """A prepared corpus: a folder written by ``glm130b prepare``."""
+    """A corpus to draw from."""
 
     path: str
-    """Folder that holds ``train.bin/.idx`` and ``validation.bin/.idx``, relative to the working directory."""
+    """Folder written by ``glm130b prepare``, or the name that a Megatron ``.bin`` and its ``.idx`` share; relative to
+    the working directory."""
     weight: Ramp
     """Sampling weight in sequences, relative to the other sources of its kind."""
+    held_out_share: float = Field(default=0.01, gt=0, lt=1)
+    """Share of the documents, at the end, that a Megatron ``.bin`` and ``.idx`` hold out; a prepared folder has its
+    own split and does not read this."""
+
+
+class SkipRange(Section):
+    """Steps whose data is passed over: they count, and nothing is learned in them."""
+
+    from_step: int = Field(ge=0)
+    """First step passed over, counted from 0."""
+    steps: int = Field(ge=1)
 
 
 class DataConfig(Section):
     """Where the tokens come from."""
 
     tokenizer: str
-    """SentencePiece model file."""
+    """SentencePiece model file, icetk's ``ice_text.model``, or a Hugging Face ``tokenizer.json``."""
     sequence_length: int = Field(ge=16)
     """Tokens in a training row, after corruption."""
     text: dict[str, SourceConfig]
     """Self-supervised corpora by name."""
     instructions: dict[str, SourceConfig]
     """Multi-task instruction sets by name; may be empty when the instruction share is 0."""
+    isolate_documents: bool = True
+    """Documents in one row do not attend to each other; false attends across their boundary as the original did."""
+    with_replacement: bool = False
+    """Draw rows at random as the original did, so that an epoch sees 63 % of a corpus; false sees each once."""
+    skip_steps: tuple[SkipRange, ...] = ()
+    """Ranges of steps that are passed over, such as those after which a loss exploded."""
+    workers: int = Field(default=2, ge=0)
+    """Processes on each rank that build rows ahead of training; 0 builds them in the training process."""
+    prefetch_batches: int = Field(default=8, ge=1)
+    """Micro-batches that each worker keeps ready."""
 
 
 class MaskConfig(Section):
@@ -48,6 +70,9 @@ class MaskConfig(Section):
     short_text_share: float = Field(default=0.02, ge=0, le=1)
     """Share of samples on a shortened text."""
     short_text_minimum_tokens: int = Field(default=32, ge=1)
+    text_tokens: int | None = Field(default=None, ge=1)
+    """Tokens of text in each sample; null takes the most that leave room for every target. A larger number cuts off
+    the targets that stand past the end of the sample's slot: the original had 500 in a slot of 512."""
 
 
 class GmaskConfig(Section):
@@ -59,17 +84,30 @@ class GmaskConfig(Section):
     """Close the target with [eop]; the original did not."""
 
 
+class InstructionConfig(Section):
+    """Prompt and answer pairs (GLM-130B paper, section 2.2)."""
+
+    packing: Literal["fixed", "greedy"] = "fixed"
+    """``fixed`` gives each pair a slot of its own, ``samples_per_row`` to a row; ``greedy`` lays as many pairs into a
+    row as fit."""
+    long_prompts_keep: Literal["head", "tail"] = "head"
+    """Which end of a prompt stays when prompt and answer do not fit together."""
+
+
 class ObjectiveConfig(Section):
     """What is predicted: shares are shares of sequences (GLM-130B paper, section 2.2)."""
 
     instruction_share: Ramp
     """Instruction rows among all rows; 0.05 in GLM-130B."""
     mask_share: Ramp
-    """[MASK] rows among the self-supervised rows; 0.3 in GLM-130B. The others are [gMASK]."""
+    """[MASK] rows among the self-supervised rows; 0.3 in GLM-130B. Those of neither share are [gMASK]."""
+    smask_share: Ramp = Ramp(start=0.0, end=0.0)
+    """[sMASK] rows, whose blanks are whole sentences, among the self-supervised rows; none in GLM-130B."""
     samples_per_row: int = Field(default=4, ge=1)
-    """[MASK] and instruction samples packed into one row."""
+    """[MASK], [sMASK] and instruction samples packed into one row."""
     mask: MaskConfig = MaskConfig()
     gmask: GmaskConfig = GmaskConfig()
+    instruction: InstructionConfig = InstructionConfig()
 
 
 class BatchRamp(Section):

@@ -14,11 +14,15 @@ INIT_LINES = 40
 
 DOORS = {
     "deepspeed": ("parallel/zero.py", "parallel/cpu.py"),
-    "megatron.core.datasets": ("data/corpus.py",),
+    "datatrove": ("data/cleaning/stages.py",),
+    "jinja2": ("data/preparation/sandbox.py",),
     "megatron.core.parallel_state": ("parallel/topology.py",),
     "megatron.core.pipeline_parallel": ("parallel/pipeline.py", "parallel/cpu.py"),
-    "sentencepiece": ("data/tokenizer.py", "data/tokenizer_training.py"),
+    "pyarrow": ("data/reading/parquet.py",),
+    "sentencepiece": ("data/tokenizers/sentence_pieces.py", "data/tokenizers/training.py"),
+    "tokenizers": ("data/tokenizers/hugging_face.py",),
     "wandb": ("training/wandb_sink.py",),
+    "zstandard": ("data/reading/streams.py",),
 }
 """A library, or a part of one, and the only files of glm130b/ that may import it."""
 

@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-LAYERS = ("checkpoint", "config", "data", "inference", "model", "parallel", "plan", "training")
+LAYERS = ("checkpoint", "config", "data", "inference", "model", "parallel", "plan", "provenance", "training")
+
+NESTED = (
+    "checkpoint/released",
+    *(
+        f"data/{room}"
+        for room in ("cleaning", "corpus", "mixing", "objectives", "preparation", "reading", "tokenizers")
+    ),
+)
 
 TORCHLESS = (
     "cli",
@@ -46,7 +54,7 @@ def skeleton(root: Path, tmp_path: Path) -> Path:
     """Our contract around a package that has our folders and nothing in them."""
     shutil.copy(root / "pyproject.toml", tmp_path)
     package = tmp_path / "glm130b"
-    for folder in ("", *LAYERS, "checkpoint/released"):
+    for folder in ("", *LAYERS, *NESTED):
         (package / folder).mkdir(parents=True, exist_ok=True)
         (package / folder / "__init__.py").touch()
     for module in ("cli", "environment", "launcher", "pretrain"):

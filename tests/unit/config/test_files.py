@@ -45,8 +45,18 @@ def test_every_missing_file_is_named_at_once(config: RunConfig, tmp_path: Path) 
     assert tokenizer.startswith(f"data.tokenizer: {tmp_path}/tokenizer.model is no readable file; make it with")
     assert english.startswith(f"data.text.english.path: {tmp_path}/english lacks a readable train.idx, validation.bin;")
     assert facts.startswith(
-        f"data.instructions.facts.path: {tmp_path}/facts is no folder; make it with `glm130b prepare"
+        f"data.instructions.facts.path: {tmp_path}/facts is no folder, and no readable {tmp_path}/facts.bin and "
+        f"{tmp_path}/facts.idx are there; make it with `glm130b prepare"
     )
+
+
+def test_a_megatron_dataset_needs_its_two_files(config: RunConfig, tmp_path: Path) -> None:
+    (tmp_path / "facts").rename(tmp_path / "elsewhere")
+    (tmp_path / "facts.bin").touch()
+    with pytest.raises(UserError, match="facts is no folder"):
+        check_files(config)
+    (tmp_path / "facts.idx").touch()
+    check_files(config)
 
 
 def test_a_folder_in_place_of_a_file_is_missing(config: RunConfig, tmp_path: Path) -> None:
