@@ -1,87 +1,107 @@
-"""Text to token ids and back: a SentencePiece model with GLM's special tokens above its pieces."""
+"""Text to token ids and back: a vocabulary of any kind with GLM's special tokens."""
 
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 
-import sentencepiece
-
 from glm130b.config.errors import UserError
-from glm130b.data.special_tokens import SpecialTokens
-
-# SentencePiece writes a space as this character, and would read the character back as a space.
-_SPACE_SYMBOL = "\u2581"
+from glm130b.data.arrays import Int32Array, Int64Array
+from glm130b.data.tokenizers.hugging_face import HuggingFace
+from glm130b.data.tokenizers.icetk import Icetk, is_icetk
+from glm130b.data.tokenizers.sentence_pieces import SentencePieces
+from glm130b.data.tokenizers.special_tokens import SpecialTokens
+from glm130b.data.tokenizers.vocabulary import Vocabulary
 
 
 class Tokenizer:
-    """A SentencePiece model and the special tokens after its pieces.
+    """A vocabulary and GLM's special tokens, the same to everybody whatever the file.
 
-    With a model of ``glm130b tokenizer`` every text comes back exactly: ``decode(encode(text)) == text``, and the
-    unknown token never appears.
+    With a model of ``glm130b tokenizer train`` or a byte-level tokenizer.json every text comes back exactly,
+    ``decode(encode(text)) == text``, and the unknown token never appears. Other files may normalise a text, and then
+    it comes back as they left it. A tokenizer starts no threads.
     """
 
-    def __init__(self, model: bytes) -> None:
-        """``model`` is a serialised SentencePiece model; raises RuntimeError when it is not."""
-        self._processor = sentencepiece.SentencePieceProcessor()
-        self._processor.LoadFromSerializedProto(model)
-        self.num_pieces: int = self._processor.vocab_size()
-        self.special = SpecialTokens.after(self.num_pieces)
-        self.vocab_size = self.num_pieces + len(self.special.names())
-        """Pieces and special tokens; the rows that a model's embedding must have at least."""
-        self.fingerprint = hashlib.sha256(model).hexdigest()
-        """SHA-256 of the model file: prepared corpora carry it."""
-        self._bytes = [self._piece_bytes(piece) for piece in range(self.num_pieces)]
-        self._special_bytes = {token: name.encode() for token, name in self.special.names().items()}
-        self._space_symbol = [self._processor.piece_to_id(f"<0x{byte:02X}>") for byte in _SPACE_SYMBOL.encode()]
-        blanks = (self.special.mask, self.special.gmask, self.special.smask)
-        self._blanks = {self.special.names()[token]: token for token in blanks}
+    def __init__(self, content: bytes) -> None:
+        """``content`` is that of a SentencePiece model or of a tokenizer.json; raises ValueError when it is neither."""
+        self._content = content
+        self._vocabulary = _vocabulary(content)
+        self.kind = self._vocabulary.kind
+        """In words, for people."""
+        self.special: SpecialTokens = self._vocabulary.special
+        self.vocab_size = self._vocabulary.size
+        """All ids are below this; the rows that a model's embedding must have at least."""
+        self._special_names = {token: name.encode() for token, name in self.special.names().items()}
+        self.num_pieces = self.vocab_size - len(self._special_names)
+        """Ids that are no special tokens. Not in every layout are they the first ones."""
+        self.fingerprint = hashlib.sha256(content).hexdigest()
+        """SHA-256 of the file: prepared corpora carry it."""
+        opening = self._vocabulary.encode("a")[:1]
+        self._puts_space_first = any(self.piece_bytes(token).startswith(b" ") for token in opening)
 
     @classmethod
     def load(cls, path: str | Path) -> "Tokenizer":
-        """The tokenizer of a SentencePiece model file. Raises UserError."""
+        """The tokenizer of a SentencePiece model or a Hugging Face tokenizer.json. Raises UserError."""
         try:
             return cls(Path(path).read_bytes())
         except OSError as error:
-            mend = "make it with `glm130b tokenizer --output ...` or mend the path"
+            mend = "make it with `glm130b tokenizer train --output ...` or mend the path"
             raise UserError(f"tokenizer {path}: cannot be read ({error.strerror}); {mend}") from None
-        except RuntimeError:
-            mend = "name a model file made by `glm130b tokenizer`"
-            raise UserError(f"tokenizer {path}: is no SentencePiece model; {mend}") from None
+        except ValueError as error:
+            mend = "name a model of `glm130b tokenizer train`, another SentencePiece model or a tokenizer.json"
+            raise UserError(f"tokenizer {path}: {error}; {mend}") from None
+
+    def __reduce__(self) -> tuple[type["Tokenizer"], tuple[bytes]]:
+        """Another process makes its own: the libraries' objects do not all keep their settings on the way."""
+        return Tokenizer, (self._content,)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of plain text; names of special tokens in it are text like any other."""
-        first, *others = text.split(_SPACE_SYMBOL)
-        tokens: list[int] = self._processor.encode(first)
-        for part in others:
-            tokens += self._space_symbol + self._processor.encode(part)
-        return tokens
+        return self._vocabulary.encode(text)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """``encode`` of each text, by all cores together."""
-        batch: list[list[int]] = self._processor.encode(list(texts))
-        for index, text in enumerate(texts):
-            if _SPACE_SYMBOL in text:
-                batch[index] = self.encode(text)
-        return batch
+        """``encode`` of each text."""
+        return [self._vocabulary.encode(text) for text in texts]
+
+    def encode_flat(self, texts: Sequence[str]) -> tuple[Int32Array, Int64Array]:
+        """``encode`` of all texts, one behind the other, and how many ids each has: the fastest way on one core."""
+        return self._vocabulary.encode_flat(texts)
 
     def encode_with_blanks(self, text: str) -> list[int]:
         """As ``encode``, but [MASK], [gMASK] and [sMASK] in the text are the special tokens: for prompts."""
-        parts = re.split("(" + "|".join(map(re.escape, self._blanks)) + ")", text)
-        return [
-            token for part in parts for token in ([self._blanks[part]] if part in self._blanks else self.encode(part))
-        ]
+        blanks = self.special.blanks
+        first, *others = re.split("(" + "|".join(map(re.escape, blanks)) + ")", text)
+        if not others:
+            return self.encode(text)
+        tokens = self._vocabulary.encode_part(first, is_first=True)
+        for part in others:
+            tokens += [blanks[part]] if part in blanks else self._vocabulary.encode_part(part, is_first=False)
+        return tokens
 
     def decode(self, tokens: Iterable[int]) -> str:
-        """The text of the tokens; special tokens show as their names, ids above them and broken UTF-8 as U+FFFD."""
-        pieces = (
-            self._bytes[token] if 0 <= token < self.num_pieces else self._special_bytes.get(token, b"\xff")
-            for token in tokens
-        )
-        return b"".join(pieces).decode("utf-8", errors="replace")
+        """The text of the tokens; special tokens show as their names, ids of none and broken UTF-8 as U+FFFD.
 
-    def _piece_bytes(self, piece: int) -> bytes:
-        text: str = self._processor.id_to_piece(piece)
-        if self._processor.is_byte(piece):
-            return bytes([int(text[1:-1], 16)])
-        return text.replace(_SPACE_SYMBOL, " ").encode()
+        Where the vocabulary puts a space before every text, one space at the front goes.
+        """
+        pieces = (self._bytes[token] if 0 <= token < self.vocab_size else b"\xff" for token in tokens)
+        text = b"".join(pieces).decode("utf-8", errors="replace")
+        return text.removeprefix(" ") if self._puts_space_first else text
+
+    def piece_bytes(self, token: int) -> bytes:
+        """What an id below ``vocab_size`` adds to a text, in UTF-8: a special token its name. A character may be spread
+        over several."""
+        name = self._special_names.get(token)
+        return self._vocabulary.piece_bytes(token) if name is None else name
+
+    @cached_property
+    def _bytes(self) -> list[bytes]:
+        return [self.piece_bytes(token) for token in range(self.vocab_size)]
+
+
+def _vocabulary(content: bytes) -> Vocabulary:
+    """By what the file says: JSON opens with a brace, and a SentencePiece model of any real vocabulary does not."""
+    if content.lstrip(b" \t\r\n").startswith(b"{"):
+        return HuggingFace(content)
+    pieces = SentencePieces(content)
+    return Icetk(content) if is_icetk(pieces) else pieces

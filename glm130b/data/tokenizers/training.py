@@ -1,4 +1,4 @@
-"""Train a SentencePiece tokenizer that gives back every text exactly: ``glm130b tokenizer``."""
+"""Train a SentencePiece tokenizer that gives back every text exactly: ``glm130b tokenizer train``."""
 
 import io
 import math
@@ -10,20 +10,28 @@ from pathlib import Path
 import sentencepiece
 
 from glm130b.config.errors import UserError
-from glm130b.data.jsonl import INSTRUCTION_FIELDS, TEXT_FIELDS, read_documents
+from glm130b.data.reading.documents import INSTRUCTION_FIELDS, read_documents
+from glm130b.data.reading.formats import find_files
+from glm130b.data.reading.pieces import Reading
 
-# Byte-pair merges see this much text; more changes few of them.
+MODEL_TYPES = ("bpe", "unigram")
 SAMPLE_CHARACTERS = 8_000_000
 # SentencePiece leaves out lines of more than 4192 bytes, so long lines are cut for training.
 _LINE_CHARACTERS = 1000
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """The arguments of ``glm130b tokenizer``."""
-    parser.add_argument("files", nargs="+", type=Path, help='JSON lines with "text", or with "inputs" and "targets"')
+    """The arguments of ``glm130b tokenizer train``."""
+    parser.add_argument("files", nargs="+", help="files, folders or globs of texts, in any format that `prepare` reads")
     parser.add_argument("--output", required=True, type=Path, help="model file to write")
     parser.add_argument(
-        "--pieces", required=True, type=_pieces, help="pieces of the model; eight special tokens come on top"
+        "--pieces", required=True, type=_positive, help="pieces of the model; eight special tokens come on top"
+    )
+    parser.add_argument(
+        "--model-type",
+        choices=MODEL_TYPES,
+        default="bpe",
+        help="merged pairs, or the likeliest split, which trains longer and in more memory (default bpe)",
     )
     parser.add_argument(
         "--character-coverage",
@@ -31,12 +39,24 @@ def add_arguments(parser: ArgumentParser) -> None:
         default=0.9995,
         help="share of the text's characters that get a piece; the rarer ones are written in bytes (default 0.9995)",
     )
+    parser.add_argument(
+        "--sample-characters",
+        type=_positive,
+        default=SAMPLE_CHARACTERS,
+        help=f"of more text than this only a sample is learned from (default {SAMPLE_CHARACTERS:,})",
+    )
+    parser.add_argument("--text-field", default="text", help="field of a record that holds its text (default text)")
 
 
 def run(arguments: Namespace) -> int:
     """Train, write the model and say so in one line."""
     model, sample_share = train(
-        arguments.files, pieces=arguments.pieces, character_coverage=arguments.character_coverage
+        find_files(arguments.files),
+        pieces=arguments.pieces,
+        model_type=arguments.model_type,
+        character_coverage=arguments.character_coverage,
+        sample_characters=arguments.sample_characters,
+        text_field=arguments.text_field,
     )
     output: Path = arguments.output
     partial = output.with_name(f".{output.name}.partial")
@@ -50,24 +70,32 @@ def run(arguments: Namespace) -> int:
     return 0
 
 
-def train(files: Sequence[Path], *, pieces: int, character_coverage: float = 0.9995) -> tuple[bytes, float]:
+def train(
+    files: Sequence[Path],
+    *,
+    pieces: int,
+    model_type: str = "bpe",
+    character_coverage: float = 0.9995,
+    sample_characters: int = SAMPLE_CHARACTERS,
+    text_field: str = "text",
+) -> tuple[bytes, float]:
     """A serialised SentencePiece model of exactly ``pieces`` pieces, and the share of the lines it was trained on.
 
-    Byte-pair encoding with byte fallback, nothing normalised, no space added or taken away, newline a piece of its
-    own. Of a text of more than ``SAMPLE_CHARACTERS`` every n-th line is used, so each file gives its share. Equal
-    files give equal models. Raises UserError for bad lines and for a text too small for the vocabulary.
+    Byte fallback, nothing normalised, no space added or taken away, newline a piece of its own. ``model_type`` is one
+    of ``MODEL_TYPES``. Of a text of more than ``sample_characters`` every n-th line is used, so each file gives its
+    share. Equal files give equal models. Raises UserError for bad lines and for a text too small for the vocabulary.
     """
     problems: list[str] = []
-    num_characters = sum(map(len, _lines(files, problems)))
+    num_characters = sum(map(len, _lines(files, text_field, problems)))
     if problems:
         raise UserError(problems)
-    every = max(1, math.ceil(num_characters / SAMPLE_CHARACTERS))
+    every = max(1, math.ceil(num_characters / sample_characters))
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=islice(_lines(files, problems), 0, None, every),
+            sentence_iterator=islice(_lines(files, text_field, problems), 0, None, every),
             model_writer=model,
-            model_type="bpe",
+            model_type=model_type,
             vocab_size=pieces,
             hard_vocab_limit=True,
             byte_fallback=True,
@@ -93,14 +121,15 @@ def train(files: Sequence[Path], *, pieces: int, character_coverage: float = 0.9
     return model.getvalue(), 1 / every
 
 
-def _lines(files: Sequence[Path], problems: list[str]) -> Iterator[str]:
-    for document in read_documents(files, layouts=(TEXT_FIELDS, INSTRUCTION_FIELDS), problems=problems):
+def _lines(files: Sequence[Path], text_field: str, problems: list[str]) -> Iterator[str]:
+    layouts, reading = ((text_field,), INSTRUCTION_FIELDS), Reading(text_field=text_field)
+    for document in read_documents(files, layouts=layouts, problems=problems, reading=reading):
         for text in document:
             for line in text.split("\n"):
                 yield from (line[start : start + _LINE_CHARACTERS] for start in range(0, len(line), _LINE_CHARACTERS))
 
 
-def _pieces(text: str) -> int:
+def _positive(text: str) -> int:
     if (number := int(text)) < 1:
         raise ArgumentTypeError(f"{text} is less than 1")
     return number

@@ -1,8 +1,8 @@
-"""Special tokens: GLM-130B's order and ids."""
+"""Special tokens: GLM-130B's order and ids, and those that a vocabulary brings."""
 
 from dataclasses import astuple
 
-from glm130b.data.special_tokens import SpecialTokens
+from glm130b.data.tokenizers.special_tokens import SpecialTokens
 
 
 def test_after_the_pieces_of_icetk_stand_the_ids_of_glm_130b() -> None:
@@ -19,3 +19,13 @@ def test_every_special_token_has_its_own_name() -> None:
     assert list(names) == list(astuple(special))
     assert len(set(names.values())) == 8
     assert names[special.gmask] == "[gMASK]"
+    assert special.blanks == {"[MASK]": 10, "[gMASK]": 11, "[sMASK]": 12}
+
+
+def test_a_name_that_the_vocabulary_has_keeps_its_id_and_leaves_no_hole() -> None:
+    special = SpecialTokens.after(100, {"[MASK]": 4, "<eod>": 7, "word": 50})
+    assert (special.mask, special.eod) == (4, 7)
+    assert (special.gmask, special.smask, special.sop, special.eop, special.enc, special.dblock) == tuple(
+        range(100, 106)
+    )
+    assert special.first_id == 4

@@ -4,18 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from glm130b.cli import main
 from glm130b.config.errors import UserError
-from glm130b.data import tokenizer_training
-from glm130b.data.tokenizer import Tokenizer
-from glm130b.data.tokenizer_training import train
+from glm130b.data.tokenizers.tokenizer import Tokenizer
+from glm130b.data.tokenizers.training import MODEL_TYPES, train
 from tests.unit.data.text_files import PIECES, docstrings, write_jsonl
 
 
-def test_equal_files_give_equal_models_of_exactly_the_size(folder: Path) -> None:
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_equal_files_give_equal_models_of_exactly_the_size(folder: Path, model_type: str) -> None:
     files = [folder / "text.jsonl", folder / "other.jsonl"]
-    models = [train(files, pieces=PIECES)[0] for _ in range(2)]
-    assert models[0] == models[1] == (folder / "tokenizer.model").read_bytes()
+    models = [train(files, pieces=PIECES, model_type=model_type)[0] for _ in range(2)]
+    assert models[0] == models[1]
     assert Tokenizer(models[0]).num_pieces == PIECES
 
 
@@ -24,23 +23,27 @@ def test_training_learns_the_text(tokenizer: Tokenizer) -> None:
     assert len(tokenizer.encode(text)) < 0.5 * len(text.encode())
 
 
-def test_a_large_text_is_sampled_from_every_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tokenizer_training, "SAMPLE_CHARACTERS", 10_000)
-    model, share = train([folder / "text.jsonl", folder / "other.jsonl", folder / "pairs.jsonl"], pieces=400)
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_no_space_is_added_and_every_newline_is_a_token(folder: Path, model_type: str) -> None:
+    tokenizer = Tokenizer(train([folder / "text.jsonl"], pieces=400, model_type=model_type)[0])
+    pieces = [tokenizer.piece_bytes(token) for token in tokenizer.encode("the\n\n    the\n")]
+    assert b"".join(pieces) == b"the\n\n    the\n"
+    assert pieces.count(b"\n") == 3
+
+
+def test_a_large_text_is_sampled_from_every_file(folder: Path) -> None:
+    files = [folder / "text.jsonl", folder / "other.jsonl"]
+    model, share = train(files, pieces=400, sample_characters=10_000)
     assert 0 < share < 0.5
+    assert model != train(files, pieces=400)[0]
     chinese = "今天读了"
     assert len(Tokenizer(model).encode(chinese)) < len(chinese.encode())
 
 
-def test_the_command_writes_the_file_and_one_line(
-    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    output = tmp_path / "new" / "small.model"
-    assert main(["tokenizer", str(folder / "text.jsonl"), "--output", str(output), "--pieces", "400"]) == 0
-    printed = capfd.readouterr()
-    assert printed.out == f"{output}: 400 pieces, trained on 100% of the text\n"
-    assert printed.err == ""
-    assert [file.name for file in output.parent.iterdir()] == ["small.model"]
+def test_the_text_may_stand_in_another_field(folder: Path, tmp_path: Path) -> None:
+    renamed = tmp_path / "renamed.jsonl"
+    renamed.write_text((folder / "text.jsonl").read_text().replace('{"text":', '{"content":'))
+    assert train([renamed], pieces=400, text_field="content") == train([folder / "text.jsonl"], pieces=400)
 
 
 def test_a_vocabulary_that_the_text_cannot_fill_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Documents out of files, with every bad one named."""
