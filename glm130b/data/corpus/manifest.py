@@ -3,11 +3,17 @@
 from pathlib import Path
 from typing import Literal
 
+from pydantic import Field, JsonValue
+
 from glm130b.config.errors import UserError
 from glm130b.config.section import Section
+from glm130b.data.corpus.durable import FileSummary, replace_durably
 
-_NAME = "manifest.json"
-SPLITS: tuple[Literal["train", "validation"], ...] = ("train", "validation")
+Split = Literal["train", "validation"]
+Kind = Literal["text", "instructions"]
+
+NAME = "manifest.json"
+SPLITS: tuple[Split, ...] = ("train", "validation")
 
 
 class SplitManifest(Section):
@@ -16,55 +22,76 @@ class SplitManifest(Section):
     documents: int
     tokens: int
     """With the [eod] of each text."""
-    file_bytes: dict[str, int]
-    """Size of each of its files by name."""
+    files: dict[str, FileSummary]
+    """Each of its files by name: ``<split>.bin``, ``.idx`` and ``.origins``."""
 
 
 class SourceFile(Section):
-    """A file that documents were read from."""
+    """A file that documents are read from, as it looked before; its contents are not hashed, for they may be large."""
 
     path: str
-    sha256: str
+    bytes: int
+    mtime_ns: int
+    """Time of its last change, in nanoseconds."""
 
 
 class Inputs(Section):
-    """All that the corpus is a pure function of."""
+    """All that the corpus is a pure function of; two that are equal give the same corpus."""
 
-    kind: Literal["text", "instructions"]
+    kind: Kind
     tokenizer: str
-    """SHA-256 of the tokenizer's model file."""
-    validation_share: float
+    """Fingerprint: SHA-256 of the tokenizer's file."""
+    vocab_size: int
+    """Every token id is below it."""
+    eod: int
+    """The id that closes each text."""
+    options: dict[str, JsonValue]
+    """The options of ``glm130b prepare`` that change its output, by name."""
     files: tuple[SourceFile, ...]
+    """In the order of their documents."""
 
-    def contents(self) -> tuple[str, str, float, tuple[str, ...]]:
-        """The inputs without where they lie."""
-        return self.kind, self.tokenizer, self.validation_share, tuple(file.sha256 for file in self.files)
+
+class SourceCounts(Section):
+    """What was found in one source file."""
+
+    documents: int
+    """In the corpus, both splits together."""
+    rejected: int
 
 
 class Manifest(Section):
     """Written last: a folder with a manifest is whole."""
 
+    format_version: Literal[1] = 1
     inputs: Inputs
-    splits: dict[str, SplitManifest]
+    splits: dict[Split, SplitManifest] = Field(min_length=len(SPLITS))
+    sources: tuple[SourceCounts, ...]
+    """One for each of ``inputs.files``, in their order."""
+    rejected: dict[str, int] = Field(default_factory=dict)
+    """Documents left out because they were bad, by reason."""
+    duplicates: int = 0
+    """Documents left out because an earlier one is the same."""
+    capped: int = 0
+    """Documents left out because their set had enough."""
 
     def write(self, folder: Path) -> None:
-        """Write ``manifest.json`` into the folder."""
-        (folder / _NAME).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        """Write ``manifest.json`` into the folder; it is there in full or not at all."""
+        replace_durably(folder / NAME, self.model_dump_json(indent=2) + "\n")
 
     @classmethod
     def read(cls, folder: Path) -> "Manifest":
         """The manifest of a prepared folder. Raises UserError."""
         mend = "make the folder with `glm130b prepare`"
         try:
-            return cls.model_validate_json((folder / _NAME).read_bytes())
+            return cls.model_validate_json((folder / NAME).read_bytes())
         except OSError:
-            raise UserError(f"{folder}: has no readable {_NAME}; {mend}") from None
+            raise UserError(f"{folder}: has no readable {NAME}; {mend}") from None
         except ValueError:
-            raise UserError(f"{folder / _NAME}: is damaged or of another version; {mend}") from None
+            raise UserError(f"{folder / NAME}: is damaged or of another version; {mend}") from None
 
     def damaged_files(self, folder: Path) -> list[str]:
         """Names of the corpus files that are missing or do not have their size."""
-        sizes = {name: size for split in self.splits.values() for name, size in split.file_bytes.items()}
+        sizes = {name: file.bytes for split in self.splits.values() for name, file in split.files.items()}
         return [
             name
             for name, size in sizes.items()

@@ -1,0 +1,1 @@
+"""What is on disk: tokenised documents and what they are made of."""
