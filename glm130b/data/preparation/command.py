@@ -1,54 +1,78 @@
-"""Turn JSON lines into a tokenised corpus: ``glm130b prepare``."""
+"""Turn text into a tokenised corpus: ``glm130b prepare``."""
 
-import hashlib
-import shutil
+import os
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
-from itertools import islice
 from pathlib import Path
 
 from glm130b.config.errors import UserError
-from glm130b.data.jsonl import INSTRUCTION_FIELDS, TEXT_FIELDS, read_documents
-from glm130b.data.manifest import SPLITS, Inputs, Manifest, SourceFile
-from glm130b.data.tokenizer import Tokenizer
+from glm130b.data.preparation.inputs import Dataset, FieldPairs, Request
+from glm130b.data.preparation.mip import load_mip
+from glm130b.data.preparation.preparing import prepare
+from glm130b.data.preparation.rendering import PlainPairs, Renderer
+from glm130b.data.preparation.templates import TemplatedPairs, load_templates
+from glm130b.data.reading.formats import SUFFIXES, find_files
+from glm130b.data.reading.pieces import Reading
 
-_BATCH_DOCUMENTS = 1024
+_MIB = 1 << 20
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """The arguments of ``glm130b prepare``."""
-    parser.add_argument("files", nargs="+", type=Path, help='JSON lines with "text"')
-    parser.add_argument("--tokenizer", required=True, type=Path, help="SentencePiece model file")
+    parser.add_argument("files", nargs="*", help=f"files, folders and globs; by suffix {SUFFIXES}")
+    parser.add_argument("--tokenizer", required=True, type=Path, help="tokenizer's file")
     parser.add_argument("--output", required=True, type=Path, help="folder to write")
     parser.add_argument(
         "--validation-share", type=_share, default=0.02, help="share of the documents to hold out (0.02)"
     )
-    parser.add_argument("--instructions", action="store_true", help='the files have "inputs" and "targets" instead')
+    parser.add_argument("--instructions", action="store_true", help="the files hold prompts and answers, not texts")
+    parser.add_argument("--mip", type=Path, help="file that names many instruction datasets, instead of files here")
+    parser.add_argument("--templates", type=Path, help="PromptSource's templates.yaml, which makes pairs of records")
+    parser.add_argument("--text-field", default="text", help='field of a text ("text")')
+    parser.add_argument("--inputs-field", help='field of a prompt ("inputs")')
+    parser.add_argument("--targets-field", help='field of an answer ("targets")')
+    parser.add_argument(
+        "--plain-text", choices=("file", "line", "paragraph"), default="file", help="a document of a .txt file (file)"
+    )
+    parser.add_argument("--longest-document", type=_positive, default=4, help="in MiB; longer ones are rejected (4)")
+    parser.add_argument(
+        "--drop-duplicates", action="store_true", help="leave out texts that are equal to an earlier one"
+    )
+    parser.add_argument(
+        "--reject-share", type=_share, default=0.0, help="share of bad documents that may be left out (0)"
+    )
+    parser.add_argument("--rejects", type=Path, help="file that names them (OUTPUT.rejected.jsonl)")
+    parser.add_argument("--workers", type=_positive, default=None, help="processes (all cores)")
 
 
 def run(arguments: Namespace) -> int:
-    """Prepare one corpus and say in one line what it holds."""
+    """Prepare one corpus and say in one line what it holds. Raises UserError."""
     folder: Path = arguments.output
-    tokenizer = Tokenizer.load(arguments.tokenizer)
-    inputs = Inputs(
-        kind="instructions" if arguments.instructions else "text",
-        tokenizer=tokenizer.fingerprint,
-        validation_share=arguments.validation_share,
-        files=_source_files(arguments.files),
-    )
-    if is_up_to_date(folder, inputs):
+    if folder.name in ("", ".."):
+        raise UserError(f"--output {folder}: is not the name of a folder that can be replaced; name a new one")
+    rejects = arguments.rejects or folder.with_name(f"{folder.name}.rejected.jsonl")
+    try:
+        manifest = prepare(
+            _request(arguments),
+            folder,
+            rejects=rejects,
+            reject_share=arguments.reject_share,
+            num_workers=arguments.workers or len(os.sched_getaffinity(0)),
+        )
+    except OSError as error:
+        where = error.filename or folder
+        mend = "mend that or name another folder; the same command goes on where this one ended"
+        raise UserError(f"--output {folder}: {where} cannot be written ({error.strerror}); {mend}") from error
+    if manifest is None:
         print(f"{folder}: up to date")
         return 0
-    try:
-        manifest = prepare(folder, inputs, tokenizer)
-    except OSError as error:
-        raise UserError(f"--output {folder}: cannot be written ({error.strerror}); name another folder") from error
-    held = ", ".join(
-        f"{split} {part.documents} documents {part.tokens} tokens" for split, part in manifest.splits.items()
-    )
-    print(f"{folder}: {held}")
+    held = [f"{split} {part.documents} documents {part.tokens} tokens" for split, part in manifest.splits.items()]
+    left_out = {
+        "duplicates": manifest.duplicates,
+        "over a cap": manifest.capped,
+        f"rejected (see {rejects})": sum(manifest.rejected.values()),
+    }
+    print(f"{folder}: {', '.join(held + [f'{count} {why}' for why, count in left_out.items() if count])}")
     for split in (split for split, part in manifest.splits.items() if not part.documents):
         print(
             f"warning: {folder}: no {split} documents, and training needs some; give more text or another share",
@@ -57,103 +81,57 @@ def run(arguments: Namespace) -> int:
     return 0
 
 
-def is_up_to_date(folder: Path, inputs: Inputs) -> bool:
-    """Whether the folder is whole and was made from these inputs, wherever the files lay."""
-    try:
-        manifest = Manifest.read(folder)
-    except UserError:
-        return False
-    return manifest.inputs.contents() == inputs.contents() and not manifest.damaged_files(folder)
+def _renderer(arguments: Namespace) -> Renderer | None:
+    """What makes pairs of the records; None for texts. Raises UserError."""
+    fields = arguments.inputs_field, arguments.targets_field
+    if arguments.templates:
+        if any(fields):
+            raise UserError(f"--templates {arguments.templates}: name the fields themselves; name none beside")
+        return TemplatedPairs(load_templates(arguments.templates))
+    if any(fields):
+        return FieldPairs(fields[0] or "inputs", fields[1] or "targets")
+    return PlainPairs() if arguments.instructions else None
 
 
-def prepare(folder: Path, inputs: Inputs, tokenizer: Tokenizer) -> Manifest:
-    """Write the corpus; a folder prepared earlier is replaced.
-
-    A text becomes one sequence that ends in [eod]; an instruction becomes two, prompt and answer, and [MASK] in a
-    prompt is the special token. Everything is written beside the folder and takes its place at the end, so a run that
-    is killed leaves either the old corpus or none. Raises UserError with every bad line, and if the folder holds
-    something else.
-    """
-    if folder.exists() and not (folder / "manifest.json").exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder}: holds something that is no prepared corpus; name another folder for --output")
-    partial, replaced = (folder.with_name(f".{folder.name}.{state}") for state in ("partial", "replaced"))
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        manifest = _written(partial, inputs, tokenizer)
-    except BaseException:
-        shutil.rmtree(partial)
-        raise
-    shutil.rmtree(replaced, ignore_errors=True)
-    if folder.exists():
-        folder.rename(replaced)
-    partial.rename(folder)
-    shutil.rmtree(replaced, ignore_errors=True)
-    return manifest
-
-
-def _written(folder: Path, inputs: Inputs, tokenizer: Tokenizer) -> Manifest:
-    from glm130b.data.corpus import CorpusWriter  # imports Megatron-core, which takes seconds
-
-    files = [Path(file.path) for file in inputs.files]
-    problems: list[str] = []
-    layout = INSTRUCTION_FIELDS if inputs.kind == "instructions" else TEXT_FIELDS
-    documents = read_documents(files, layouts=(layout,), problems=problems)
-    with ExitStack() as stack:
-        writers = {
-            split: stack.enter_context(CorpusWriter(folder, split=split, vocab_size=tokenizer.vocab_size))
-            for split in SPLITS
-        }
-        while batch := list(islice(documents, _BATCH_DOCUMENTS)):
-            if problems:  # read on for more of them, but write no more
-                continue
-            for (key, *_), sequences in zip(batch, _tokenised(batch, tokenizer), strict=True):
-                writers["validation" if _is_held_out(key, inputs.validation_share) else "train"].add(sequences)
-    manifest = Manifest(inputs=inputs, splits={split: writer.summary() for split, writer in writers.items()})
-    if not problems and not any(split.documents for split in manifest.splits.values()):
-        problems.append(f"{', '.join(map(str, files))}: no document in it; write one JSON object on a line")
-    if problems:
-        raise UserError(problems)
-    manifest.write(folder)
-    return manifest
-
-
-def _tokenised(batch: Sequence[tuple[str, ...]], tokenizer: Tokenizer) -> Iterator[list[list[int]]]:
-    """The sequences of each document."""
-    if len(batch[0]) == len(TEXT_FIELDS):
-        for tokens in tokenizer.encode_batch([text for (text,) in batch]):
-            yield [[*tokens, tokenizer.special.eod]]
+def _request(arguments: Namespace) -> Request:
+    """What the arguments ask for. Raises UserError."""
+    renames = arguments.inputs_field, arguments.targets_field
+    if arguments.mip:
+        if arguments.files or arguments.templates or any(renames):
+            raise UserError(f"--mip {arguments.mip}: names files, templates and fields itself; name no others")
+        mip = load_mip(arguments.mip)
+        if mip.notice:
+            print(mip.notice, file=sys.stderr)
+        datasets = tuple(
+            Dataset(name=it.name, files=it.files, renderer=it.renderer, cap=it.cap, weight=it.weight)
+            for it in mip.datasets
+        )
     else:
-        for prompt, answer in batch:
-            yield [tokenizer.encode_with_blanks(prompt), tokenizer.encode(answer)]
-
-
-def _is_held_out(text: str, share: float) -> bool:
-    """A pure function of the text (of the prompt of an instruction), so that equal texts are on the same side."""
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") < share * 2**64
-
-
-def _source_files(files: Iterable[Path]) -> tuple[SourceFile, ...]:
-    problems, found = [], []
-    for file in files:
-        try:
-            found.append(SourceFile(path=str(file), sha256=_sha256(file)))
-        except OSError as error:
-            problems.append(f"{file}: cannot be read ({error.strerror}); name a JSON lines file")
-    if problems:
-        raise UserError(problems)
-    return tuple(found)
-
-
-def _sha256(file: Path) -> str:
-    hashed = hashlib.sha256()
-    with file.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            hashed.update(block)
-    return hashed.hexdigest()
+        if not arguments.files:
+            raise UserError("glm130b prepare: no files; name some, or a file of instruction datasets with --mip")
+        renderer = _renderer(arguments)
+        datasets = (Dataset(name="", files=find_files(arguments.files), renderer=renderer),)
+    return Request(
+        kind="text" if datasets[0].renderer is None else "instructions",
+        tokenizer=arguments.tokenizer,
+        datasets=datasets,
+        reading=Reading(
+            text_field=arguments.text_field,
+            plain_text=arguments.plain_text,
+            longest_bytes=arguments.longest_document * _MIB,
+        ),
+        validation_share=arguments.validation_share,
+        drop_duplicates=arguments.drop_duplicates,
+    )
 
 
 def _share(text: str) -> float:
     if not 0 <= (share := float(text)) < 1:
         raise ArgumentTypeError(f"{text} is not from 0 up to, but without, 1")
     return share
+
+
+def _positive(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise ArgumentTypeError(f"{text} is less than 1")
+    return number
