@@ -1,0 +1,1 @@
+"""Documents that are worth training on: quality filters and near-duplicate removal, before ``prepare``."""
