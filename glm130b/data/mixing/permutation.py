@@ -5,10 +5,11 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from glm130b.data.randomness import digest
+from glm130b.data.mixing.randomness import digest
 
 _ROUNDS = 6
-_HALF = np.uint64(32)
+_FIRST, _SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9
+_MASK = (1 << 64) - 1
 
 
 class Permutation:
@@ -26,9 +27,10 @@ class Permutation:
     def __init__(self, size: int, *key: int | str) -> None:
         """``size`` from 1 to 2^62; equal keys give equal orders, different keys unrelated ones."""
         self.size = size
-        rows = math.isqrt(size - 1) + 1
-        self._sides = np.uint64(rows), np.uint64(-(-size // rows))
-        self._round_keys = [np.uint64(digest(*key, number) & 0xFFFFFFFFFFFFFFFF) for number in range(_ROUNDS)]
+        self._rows = math.isqrt(size - 1) + 1
+        self._columns = -(-size // self._rows)
+        keys = digest(*key, num_bytes=8 * _ROUNDS)
+        self._keys = [keys >> (64 * number) & _MASK for number in range(_ROUNDS)]
 
     def __call__(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
         """Where each index in ``range(size)`` goes; int64 of the same shape."""
@@ -38,22 +40,53 @@ class Permutation:
         return cells.astype(np.int64)
 
     def at(self, index: int) -> int:
-        """Where one index goes."""
-        return int(self(np.array([index]))[0])
+        """Where one index goes, the same in plain integers: arrays of one number are slow."""
+        rows, columns = self._rows, self._columns
+        cell = self.size
+        row, column = divmod(index, columns)
+        while cell >= self.size:
+            for number, key in enumerate(self._keys):
+                if number % 2:
+                    column = (column + _hash_of(row ^ key)) % columns
+                else:
+                    row = (row + _hash_of(column ^ key)) % rows
+            cell = row * columns + column
+        return cell
+
+    def index_of(self, cell: int) -> int:
+        """The index that goes to ``cell``: the network run backwards."""
+        rows, columns = self._rows, self._columns
+        index = self.size
+        row, column = divmod(cell, columns)
+        while index >= self.size:
+            for number, key in reversed(list(enumerate(self._keys))):
+                if number % 2:
+                    column = (column - _hash_of(row ^ key)) % columns
+                else:
+                    row = (row - _hash_of(column ^ key)) % rows
+            index = row * columns + column
+        return index
 
     def _network(self, cells: NDArray[np.uint64]) -> NDArray[np.uint64]:
-        rows, columns = self._sides
+        rows, columns = np.uint64(self._rows), np.uint64(self._columns)
         row, column = cells // columns, cells % columns
-        for number, key in enumerate(self._round_keys):
+        for number, key in enumerate(self._keys):
             if number % 2:
-                column = (column + _hash(row ^ key) % columns) % columns
+                column = (column + _hash(row ^ np.uint64(key)) % columns) % columns
             else:
-                row = (row + _hash(column ^ key) % rows) % rows
+                row = (row + _hash(column ^ np.uint64(key)) % rows) % rows
         return row * columns + column
+
+
+def _hash_of(value: int) -> int:
+    """``_hash`` of one number."""
+    value = (value ^ value >> 32) * _FIRST & _MASK
+    value = (value ^ value >> 29) * _SECOND & _MASK
+    return value ^ value >> 32
 
 
 def _hash(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Mix 64 bits so that each depends on all: two rounds of multiply and fold, arithmetic modulo 2^64."""
-    values = (values ^ (values >> _HALF)) * np.uint64(0x9E3779B97F4A7C15)
-    values = (values ^ (values >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
-    return values ^ (values >> _HALF)
+    values = (values ^ (values >> np.uint64(32))) * np.uint64(_FIRST)
+    values = (values ^ (values >> np.uint64(29))) * np.uint64(_SECOND)
+    return values ^ (values >> np.uint64(32))

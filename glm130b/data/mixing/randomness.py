@@ -6,9 +6,9 @@ import json
 import numpy as np
 
 
-def digest(*purpose: int | str) -> int:
-    """128 bits that are a pure function of the purpose; different purposes give unrelated numbers."""
-    return int.from_bytes(hashlib.blake2b(json.dumps(purpose).encode(), digest_size=16).digest(), "little")
+def digest(*purpose: int | str, num_bytes: int = 16) -> int:
+    """Bits, 64 bytes at most, that are a pure function of the purpose; different purposes give unrelated numbers."""
+    return int.from_bytes(hashlib.blake2b(json.dumps(purpose).encode(), digest_size=num_bytes).digest(), "little")
 
 
 def generator(*purpose: int | str) -> np.random.Generator:

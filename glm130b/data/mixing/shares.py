@@ -1,17 +1,27 @@
-"""What share of the samples each objective and source is due, over the run."""
+"""What share of the samples each source and objective is due, over an era."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Literal
+from typing import Literal, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from glm130b.config.ramp import Ramp
-from glm130b.config.sections import RunConfig, SourceConfig
+from glm130b.data.arrays import Int64Array
+from glm130b.data.mixing.due import SAMPLE
+from glm130b.data.mixing.era import Era
 
-# Due shares are integers in units of 2^-60 of a sample, so that their sums are exact: no rounding repeats or skips a
-# row.
-SAMPLE = 1 << 60
+Floats = NDArray[np.float64]
+_Key = TypeVar("_Key")
+
+
+class Source(NamedTuple):
+    """A corpus to draw from; the same name in both sections is two sources."""
+
+    section: Literal["text", "instructions"]
+    name: str
 
 
 @dataclass(frozen=True)
@@ -28,60 +38,92 @@ class Kind:
 
 
 @dataclass(frozen=True)
-class DueShares:
+class EraShares:
     """Shares that are constant between two knots; a ramp is a staircase whose sum is right to 1/8 of a sample."""
 
     knots: tuple[int, ...]
-    """Sample indices where the shares change, rising, the first 0."""
-    dues: dict[Kind, tuple[int, ...]]
-    """What a kind is due of every sample from each knot on, in units of 1 / ``SAMPLE``; kinds without are left out."""
+    """Sample indices where the shares change, rising, the first that of the era."""
+    sources: dict[Source, tuple[int, ...]]
+    """What a source is due of every sample from each knot on, in units of 1 / ``SAMPLE``, exactly one sample in all."""
+    objectives: dict[str, tuple[int, ...]]
+    """What an objective is due of every draw of a text source from each knot on, as ``sources``."""
 
 
-def due_shares(config: RunConfig, *, settled: bool = False) -> DueShares:
-    """The shares of a run; ``settled`` gives all samples the shares that stand when the last ramp has ended."""
-    knots = _knots(config)
-    last = shares_at(config, knots[-1])
-    stairs = [last]
-    if not settled:
-        # A linear share is the mean of its first and last sample, all the way between two knots.
-        ends = [(shares_at(config, start), shares_at(config, end - 1)) for start, end in pairwise(knots)]
-        stairs = [*({kind: (first[kind] + final[kind]) / 2 for kind in last} for first, final in ends), last]
-    dues = {kind: tuple(round(stair[kind] * SAMPLE) for stair in stairs) for kind in last}
-    return DueShares((0,) if settled else knots, {kind: due for kind, due in dues.items() if any(due)})
+def era_shares(era: Era, *, settled: bool = False) -> EraShares:
+    """The shares of an era; ``settled`` gives all samples from 0 on those that stand when its last ramp has ended.
+
+    Where no source has a share the one before holds on; no run gets there (``config.rules``). Raises ValueError if
+    there is none before.
+    """
+    knots = _knots(era)
+    # A linear share is the mean of its first and last sample, all the way between two knots.
+    firsts = np.array([knots[-1]] if settled else knots)
+    lasts = np.array([knots[-1]] if settled else [*(knot - 1 for knot in knots[1:]), knots[-1]])
+    return EraShares(
+        (0,) if settled else knots,
+        _stairs(_source_shares(era, firsts), _source_shares(era, lasts)),
+        _stairs(_objective_shares(era, firsts), _objective_shares(era, lasts)),
+    )
 
 
-def shares_at(config: RunConfig, sample: int) -> dict[Kind, float]:
-    """Share of every kind among samples such as the one with this index; they add up to 1."""
-    instruction, mask = config.objective.instruction_share.at(sample), config.objective.mask_share.at(sample)
-    text, instructions = _normalised(config.data.text, sample), _normalised(config.data.instructions, sample)
+def _source_shares(era: Era, samples: Int64Array) -> dict[Source, Floats]:
+    """Share of every source among samples such as those with these indices."""
+    instruction = _values(era.instruction_share, samples)
+    text, instructions = _parts(era.text, samples), _parts(era.instructions, samples)
     return {
-        **{Kind("gmask", name): (1 - instruction) * (1 - mask) * share for name, share in text.items()},
-        **{Kind("mask", name): (1 - instruction) * mask * share for name, share in text.items()},
-        **{Kind("instruction", name): instruction * share for name, share in instructions.items()},
+        **{Source("text", name): (1 - instruction) * part for name, part in text.items()},
+        **{Source("instructions", name): instruction * part for name, part in instructions.items()},
     }
 
 
-def _normalised(sources: dict[str, SourceConfig], sample: int) -> dict[str, float]:
-    weights = {name: source.weight.at(sample) for name, source in sources.items()}
-    total = sum(weights.values())
-    return {name: weight / total if total else 0.0 for name, weight in weights.items()}
+def _objective_shares(era: Era, samples: Int64Array) -> dict[str, Floats]:
+    """Share of every objective among text rows such as those with these indices."""
+    mask, smask = _values(era.mask_share, samples), _values(era.smask_share, samples)
+    return {"gmask": np.maximum(1 - mask - smask, 0), "mask": mask, "smask": smask}
 
 
-def _knots(config: RunConfig) -> tuple[int, ...]:
-    """Both ends of every ramp, and knots inside it about as far apart as half the root of its length.
+def _parts(weights: Mapping[str, Ramp], samples: Int64Array) -> dict[str, Floats]:
+    """Weights divided by their sum; 0 where they are all 0."""
+    values = {name: _values(weight, samples) for name, weight in weights.items()}
+    total = sum(values.values(), start=np.zeros(len(samples)))
+    return {name: value / np.where(total, total, 1) for name, value in values.items()}
+
+
+def _values(ramp: Ramp, samples: Int64Array) -> Floats:
+    """``ramp.at`` of each sample."""
+    if ramp.start == ramp.end:
+        return np.full(len(samples), ramp.end)
+    return np.array([ramp.at(sample) for sample in samples.tolist()])
+
+
+def _stairs(first: Mapping[_Key, Floats], last: Mapping[_Key, Floats]) -> dict[_Key, tuple[int, ...]]:
+    """The means of both as integers that add up to exactly one sample; the largest takes what rounding leaves."""
+    if not first:
+        raise ValueError("no source has a share")
+    shares = np.stack([first[key] + last[key] for key in first])
+    totals = sum(shares, start=np.zeros(shares.shape[1]))
+    if not totals[0]:
+        raise ValueError("no source has a share")
+    held = np.maximum.accumulate(np.where(totals, np.arange(len(totals)), 0))
+    stairs = np.rint(shares[:, held] / totals[held] * SAMPLE).astype(np.int64)
+    stairs[stairs.argmax(axis=0), np.arange(len(held))] += SAMPLE - stairs.sum(axis=0)
+    return {key: tuple(stair) for key, stair in zip(first, stairs.tolist(), strict=True)}
+
+
+def _knots(era: Era) -> tuple[int, ...]:
+    """The era's first sample, both ends of every ramp, and knots inside it about half the root of its length apart.
 
     So a ramp over n samples by d is off its staircase by d / 32 of a sample at most, and has 2 sqrt(n) steps.
     """
-    knots = {0}
-    for ramp in _ramps(config):
+    knots = {era.from_samples}
+    for ramp in _ramps(era):
         if ramp.start != ramp.end:
             first, last = ramp.from_samples, ramp.from_samples + ramp.over_samples
             knots.update(range(first, last, math.isqrt(ramp.over_samples) // 2 or 1), [last])
-    return tuple(sorted(knots))
+    return tuple(sorted(knot for knot in knots if knot >= era.from_samples))
 
 
-def _ramps(config: RunConfig) -> Iterator[Ramp]:
-    yield config.objective.instruction_share
-    yield config.objective.mask_share
-    for source in (*config.data.text.values(), *config.data.instructions.values()):
-        yield source.weight
+def _ramps(era: Era) -> Iterator[Ramp]:
+    yield from (era.instruction_share, era.mask_share, era.smask_share)
+    yield from era.text.values()
+    yield from era.instructions.values()

@@ -1,155 +1,172 @@
-"""Every objective and source has had its due share at every moment, and no row is drawn twice or left out."""
+"""Every source has had its due share at every moment, objectives theirs, and no row is drawn twice or left out."""
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glm130b.config.sections import RunConfig
-from glm130b.data.mixture import Draw, Mixture
-from glm130b.data.shares import Kind, shares_at
-from tests.unit.data.test_shares import constant, mixture_config
+from glm130b.data.mixing.era import Era
+from glm130b.data.mixing.mixture import Draw, Mixture
+from glm130b.data.mixing.permutation import Permutation
+from glm130b.data.mixing.shares import Kind
+from tests.unit.data.mixing.eras import dues, era, ramp, weights
+
+STAIRS = 1 / 8
+"""A ramp is a staircase, right to this part of a sample."""
 
 
-def largest_distances(config: RunConfig, samples: int) -> dict[Kind | str, float]:
-    """The most that the count of a kind, and of an objective, is ever off the sum of its shares."""
-    mixture = Mixture(config)
-    off: dict[Kind | str, float] = defaultdict(float)
-    surplus: dict[Kind | str, float] = defaultdict(float)
-    for sample in range(samples):
+def source_of(draw: Draw) -> tuple[bool, str]:
+    return draw.objective == "instruction", draw.source
+
+
+def largest_distances(eras: Sequence[Era], samples: int) -> dict[str, float]:
+    """The most that a source, an (objective, source) and an objective is ever off the sum of its shares."""
+    mixture, largest = Mixture(eras), {"source": 0.0, "leaf": 0.0, "objective": 0.0}
+    counts: dict[str, Counter[Any]] = {"source": Counter(), "leaf": Counter(), "objective": Counter()}
+    for sample, due in enumerate(dues(eras, samples)[1:]):
         draw = mixture.locate(sample)
-        surplus[Kind(draw.objective, draw.source)] += 1
-        surplus[draw.objective] += 1
-        for kind, share in shares_at(config, sample).items():
-            surplus[kind] -= share
-            surplus[kind.objective] -= share
-        for key, value in surplus.items():
-            off[key] = max(off[key], abs(value))
-    return off
+        assert draw.ordinal == counts["source"][source_of(draw)]
+        sums: dict[str, dict[Any, float]] = {"source": defaultdict(float), "leaf": {}, "objective": defaultdict(float)}
+        for (objective, source), share in due.items():
+            sums["source"][objective == "instruction", source] += share
+            sums["leaf"][objective, source] = share
+            sums["objective"][objective] += share
+        for level, key in (
+            ("source", source_of(draw)), ("leaf", (draw.objective, draw.source)), ("objective", draw.objective)
+        ):  # fmt: skip
+            counts[level][key] += 1
+        for level, shares in sums.items():
+            off = (abs(counts[level][key] - share) for key, share in shares.items())
+            largest[level] = max(largest[level], *off)
+    assert mixture.rows(samples) == {kind: counts["leaf"][kind.objective, kind.source] for kind in mixture.kinds}
+    return largest
 
 
-def test_glm_130b_keeps_every_share_within_one_sample() -> None:
+def test_glm_130b_keeps_its_shares() -> None:
     """5 % instructions; 30 % [MASK] and 70 % [gMASK] of the rest; two languages."""
-    config = mixture_config(constant(0.05), constant(0.3), [constant(0.5), constant(0.5)], [constant(1.0)])
-    off = largest_distances(config, 20_000)
-    assert off["instruction"] <= 0.5 + 1e-6
-    assert max(off.values()) < 1
-
-
-def test_uneven_sources_keep_their_shares_within_a_little_more() -> None:
-    weights = [constant(weight) for weight in (0.5, 0.35, 0.1, 0.05)]
-    off = largest_distances(mixture_config(constant(0.05), constant(0.3), weights, weights[:2]), 20_000)
-    assert off["instruction"] <= 0.5 + 1e-6
-    assert max(off["mask"], off["gmask"]) < 1
-    assert max(off.values()) < 1.25
+    largest = largest_distances([era({"en": 0.5, "zh": 0.5}, {"mip": 1.0}, instruction=0.05)], 10_000)
+    assert largest["source"] < 1
+    assert largest["leaf"] < 1.5
+    assert largest["objective"] < 1.5
 
 
 shares = st.floats(0, 1)
-weights = st.lists(st.floats(0.01, 10), min_size=1, max_size=6)
+named = st.lists(weights, min_size=1, max_size=6).map(lambda values: {f"s{i}": w for i, w in enumerate(values)})
+
+
+@settings(deadline=None, max_examples=25)
+@given(shares, shares, shares, named, named)
+def test_the_bounds_hold_for_any_constant_mixture(
+    instruction: float, masked: float, sentences: float, text: dict[str, float], instructions: dict[str, float]
+) -> None:
+    mask, smask = masked * (1 - sentences), masked * sentences
+    largest = largest_distances([era(text, instructions, instruction=instruction, mask=mask, smask=smask)], 500)
+    assert largest["source"] < 1 + 1e-9
+    assert largest["leaf"] < 2.5  # 1.5 of the source's draws, and they are off by less than 1
 
 
 def ramps(values: st.SearchStrategy[float]) -> st.SearchStrategy[dict[str, Any]]:
-    return st.fixed_dictionaries(
-        {"start": values, "end": values, "from_samples": st.integers(0, 300), "over_samples": st.integers(0, 600)}
-    )
+    return st.builds(ramp, values, values, st.integers(0, 200), st.integers(0, 400))
 
 
-@settings(deadline=None, derandomize=True, max_examples=25)
-@given(shares, shares, weights, weights)
-def test_the_bounds_hold_for_any_constant_mixture(
-    instruction: float, mask: float, text: list[float], instructions: list[float]
-) -> None:
-    sources = [constant(weight) for weight in text], [constant(weight) for weight in instructions]
-    off = largest_distances(mixture_config(constant(instruction), constant(mask), *sources), 800)
-    assert off["instruction"] <= 0.5 + 1e-6
-    assert max(off["mask"], off["gmask"]) <= 1 + 1e-6
-    assert max(off.values()) < 2
-
-
-@settings(deadline=None, derandomize=True, max_examples=25)
+@settings(deadline=None, max_examples=25)
 @given(
     ramps(shares),
     ramps(shares),
-    st.lists(ramps(st.floats(0.01, 10)), min_size=1, max_size=4),
-    st.lists(ramps(st.floats(0.01, 10)), min_size=1, max_size=2),
+    st.lists(ramps(weights | st.just(0.0)), max_size=3),
+    st.lists(ramps(weights | st.just(0.0)), max_size=3),
 )
 def test_the_bounds_hold_while_everything_ramps(
     instruction: dict[str, Any], mask: dict[str, Any], text: list[dict[str, Any]], instructions: list[dict[str, Any]]
 ) -> None:
-    off = largest_distances(mixture_config(instruction, mask, text, instructions), 1100)
-    stairs = 1 / 4  # a ramp is a staircase; the sums of two kinds may be off by it
-    assert off["instruction"] <= 0.5 + stairs
-    assert max(off["mask"], off["gmask"]) <= 1 + stairs
-    assert max(off.values()) < 2 + stairs
+    """Up, down, from nothing and to nothing; one source of each kind always has a weight."""
+    sections = [{"always": 0.1} | {f"s{i}": w for i, w in enumerate(section)} for section in (text, instructions)]
+    largest = largest_distances([era(*sections, instruction=instruction, mask=mask)], 700)
+    assert largest["source"] < 1 + 2 * STAIRS
+    assert largest["leaf"] < 2 + 2 * STAIRS
 
 
-def test_ordinals_count_the_draws_of_a_source() -> None:
-    ramp = {"start": 0.0, "end": 0.5, "from_samples": 100, "over_samples": 500}
-    mixture = Mixture(
-        mixture_config(ramp, constant(0.3), [constant(0.6), constant(0.4)], [constant(2.0), constant(1.0)])
-    )
-    seen: Counter[tuple[bool, str]] = Counter()
-    for sample in range(2000):
-        draw = mixture.locate(sample)
-        source = draw.objective == "instruction", draw.source
-        assert draw.ordinal == seen[source]
-        seen[source] += 1
+def test_eras_add_remove_and_reweigh_and_leave_the_past() -> None:
+    eras = [
+        era({"en": 0.6, "zh": 0.4}, {"mip": 1.0}, instruction=0.05),
+        era({"en": 0.3, "zh": 0.4, "code": ramp(0.0, 0.5, 200, 300)}, {"mip": 1.0}, instruction=0.05, start=311),
+        era({"zh": 0.4, "code": 0.5}, {"mip": 1.0, "en": 2.0}, instruction=0.2, mask=0.1, smask=0.2, start=640),
+    ]
+    largest = largest_distances(eras, 1200)
+    assert largest["source"] < 1 + STAIRS
+    assert largest["leaf"] < 2
+    whole = [Mixture(eras).locate(sample) for sample in range(640)]
+    for known in (1, 2):
+        mixture = Mixture(eras[:known])
+        end = eras[known].from_samples
+        assert [mixture.locate(sample) for sample in range(end)] == whole[:end]
+    for sample in (0, 310, 311, 639):
+        assert Mixture(eras).locate(sample) == whole[sample]
+
+
+def test_an_era_that_changes_the_objectives_only_goes_on_counting() -> None:
+    eras = [era({"a": 1.0, "b": 0.7}, mask=0.3), era({"a": 1.0, "b": 0.7}, mask=0.6, smask=0.1, start=105)]
+    assert largest_distances(eras, 600)["leaf"] < 2
+    mixture = Mixture(eras)
+    assert sum(mixture.rows(105).values()) == 105
+
+
+def test_objectives_are_not_tied_to_sources() -> None:
+    """Two equal sources would alternate in step with two equal objectives of the sample's index."""
+    mixture = Mixture([era({"a": 0.5, "b": 0.5}, mask=0.5)])
+    assert set(mixture.rows(10_000).values()) == {2500}
+
+
+def test_equal_sources_do_not_all_round_at_once() -> None:
+    text = {f"s{i}": 1.0 for i in range(16)}
+    assert largest_distances([era(text, mask=0.3)], 2000)["objective"] < 3  # 8 with one phase for all
+
+
+def test_a_source_is_read_once_an_epoch() -> None:
+    mixture, rows = Mixture([era({"a": 0.7, "b": 0.3})]), 50
+    ordinals = [draw.ordinal for draw in map(mixture.locate, range(1000)) if draw.source == "b"]
+    for epoch in range(len(ordinals) // rows):
+        order = Permutation(rows, "b", epoch)
+        met = [order.at(ordinal % rows) for ordinal in ordinals if ordinal // rows == epoch]
+        assert sorted(met) == list(range(rows))
 
 
 def test_a_text_and_an_instruction_set_of_one_name_are_two_sources() -> None:
-    config = mixture_config(constant(0.5), constant(0.5), [constant(1.0)], [constant(1.0)])
-    both = {"same": config.data.text["t0"]}
-    data = config.data.model_copy(update={"text": both, "instructions": both})
-    mixture = Mixture(config.model_copy(update={"data": data}))
+    mixture = Mixture([era({"same": 1.0}, {"same": 1.0}, instruction=0.5)])
     draws = [mixture.locate(sample) for sample in range(100)]
     for is_instruction in (True, False):
-        ordinals = [draw.ordinal for draw in draws if (draw.objective == "instruction") == is_instruction]
+        ordinals = [draw.ordinal for draw in draws if source_of(draw)[0] == is_instruction]
         assert ordinals == list(range(50))
 
 
-@pytest.mark.parametrize("share", [1e-9, 1 / 3, 0.05, 1 - 1e-9])
-def test_a_thousand_million_samples_in_nothing_slips(share: float) -> None:
-    """Around far indices the counts still grow by one in one place at a time, and are still what is due."""
-    far = 10**9
-    mixture = Mixture(mixture_config(constant(share), constant(0.3), [constant(0.7), constant(0.3)], [constant(1.0)]))
-    before = {kind: mixture.count(kind, far) for kind in mixture.kinds}
-    assert sum(before.values()) == far
-    assert abs(before[Kind("instruction", "i0")] - share * far) <= 0.5 + 1e-5
-    counts = Counter(before)
-    for sample in range(far, far + 300):
-        draw = mixture.locate(sample)
-        counts[Kind(draw.objective, draw.source)] += 1
-        assert all(mixture.count(kind, sample + 1) == counts[kind] for kind in mixture.kinds)
-
-
 def test_a_source_ramped_down_to_nothing_ends_and_one_ramped_up_begins() -> None:
-    fading = {"start": 1.0, "end": 0.0, "from_samples": 100, "over_samples": 100}
-    coming = {"start": 0.0, "end": 1.0, "from_samples": 100, "over_samples": 100}
-    mixture = Mixture(mixture_config({**fading, "start": 0.5}, constant(0.5), [fading, coming], [constant(1.0)]))
+    text = {"old": ramp(1.0, 0.0, 100, 100), "new": ramp(0.0, 1.0, 100, 100)}
+    mixture = Mixture([era(text, {"mip": 1.0}, instruction=ramp(0.5, 0.0, 100, 100))])
     draws = [mixture.locate(sample) for sample in range(1000)]
-    assert {draw.source for draw in draws[:90]} == {"t0", "i0"}
-    assert {draw.source for draw in draws[210:]} == {"t1"}
+    assert {draw.source for draw in draws[:90]} == {"old", "mip"}
+    assert {draw.source for draw in draws[210:]} == {"new"}
 
 
-def test_instructions_that_end_between_two_samples_end_well() -> None:
-    """1.65 instruction rows are due in all; the second is drawn and shared out although no share is left."""
-    ending = {"start": 0.55, "end": 0.0, "from_samples": 3, "over_samples": 0}
-    mixture = Mixture(mixture_config(ending, constant(0.0), [constant(1.0)], [constant(1.0), constant(1.0)]))
-    drawn = [draw for draw in map(mixture.locate, range(50)) if draw.objective == "instruction"]
-    assert drawn == [Draw("instruction", "i0", 0), Draw("instruction", "i1", 0)]
+def test_the_settled_mixture_is_that_after_the_last_ramp_of_the_last_era() -> None:
+    last = era({"t": 1.0}, {"i": 1.0}, instruction=ramp(1.0, 0.0, 0, 1000), mask=0.0, start=70)
+    eras = [era({"other": 1.0}), last]
+    assert Mixture(eras).locate(0).source == "other"
+    settled = Mixture(eras, settled=True)
+    assert [settled.locate(sample) for sample in range(3)] == [Draw("gmask", "t", n) for n in range(3)]
+    assert settled.kinds == (Kind("gmask", "t"),)
 
 
-def test_the_settled_mixture_has_no_ramps() -> None:
-    ramp = {"start": 1.0, "end": 0.0, "from_samples": 0, "over_samples": 1000}
-    config = mixture_config(ramp, constant(0.0), [constant(1.0)], [constant(1.0)])
-    assert Mixture(config).locate(0).objective == "instruction"
-    assert [Mixture(config, settled=True).locate(sample) for sample in range(3)] == [
-        Draw("gmask", "t0", ordinal) for ordinal in range(3)
-    ]
+def test_kinds_are_those_that_have_a_share_at_some_time() -> None:
+    first = era({"a": 1.0, "b": 0.0, "late": ramp(0.0, 1.0, 500, 10)}, {"i": 1.0}, mask=0.0)
+    assert set(Mixture([first]).kinds) == {Kind("gmask", "a"), Kind("gmask", "late")}
+    second = era({"a": 1.0}, mask=0.0, smask=0.5, start=100)  # before the late source begins
+    assert set(Mixture([first, second]).kinds) == {Kind("gmask", "a"), Kind("smask", "a")}
 
 
 def test_without_a_share_there_is_no_mixture() -> None:
-    with pytest.raises(ValueError, match="no source has a share"):
-        Mixture(mixture_config(constant(0.0), constant(0.3), [], []))
+    for empty in (era({}), era({"a": 0.0})):
+        with pytest.raises(ValueError, match="no source has a share"):
+            Mixture([empty])

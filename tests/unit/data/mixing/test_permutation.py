@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glm130b.data.permutation import Permutation
+from glm130b.data.mixing.permutation import Permutation
 
 
 @settings(deadline=None, derandomize=True, max_examples=200)
@@ -21,9 +21,11 @@ def test_corner_sizes(size: int) -> None:
     assert np.array_equal(np.sort(order), np.arange(size))
 
 
-def test_one_index_alone_goes_where_it_goes_among_all() -> None:
-    permutation = Permutation(1000, 5, "text", 2)
-    assert [permutation.at(index) for index in range(50)] == permutation(np.arange(50)).tolist()
+@given(st.integers(1, 2**62), st.data())
+def test_one_index_alone_goes_where_it_goes_among_all(size: int, data: st.DataObject) -> None:
+    indices = data.draw(st.lists(st.integers(0, size - 1), min_size=1, max_size=20))
+    permutation = Permutation(size, 5, "text", 2)
+    assert [permutation.at(index) for index in indices] == permutation(np.array(indices)).tolist()
 
 
 def test_sizes_near_the_limit_stay_inside_and_apart() -> None:
@@ -58,3 +60,10 @@ def test_neighbours_are_torn_apart() -> None:
     order = Permutation(100_000, 9)(np.arange(100_000)).astype(float)
     assert abs(np.corrcoef(order[:-1], order[1:])[0, 1]) < 0.02
     assert np.mean(np.abs(np.diff(order)) == 1) < 1e-3
+
+
+@given(st.integers(1, 10**12), st.integers(0, 2**32), st.data())
+def test_it_can_be_read_backwards(size: int, key: int, data: st.DataObject) -> None:
+    permutation = Permutation(size, key)
+    index = data.draw(st.integers(0, size - 1))
+    assert permutation.index_of(permutation.at(index)) == index

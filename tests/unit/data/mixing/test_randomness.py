@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from glm130b.data.randomness import digest, generator
+from glm130b.data.mixing.randomness import digest, generator
 
 
 def test_equal_purposes_agree_and_different_ones_do_not() -> None:
@@ -19,6 +19,11 @@ def test_equal_purposes_agree_and_different_ones_do_not() -> None:
 
 def test_numbers_and_strings_are_told_apart() -> None:
     assert digest(1, 2) != digest("1", 2) != digest(12)
+
+
+def test_a_digest_has_the_length_that_is_asked_for() -> None:
+    assert 2**380 < digest(1, num_bytes=48) < 2**384
+    assert digest(1) < 2**128
 
 
 def test_generators_of_neighbouring_rows_are_unrelated() -> None:

@@ -1,72 +1,62 @@
-"""Shares of objectives and sources, and their staircase."""
+"""Shares of sources and objectives, and their staircase."""
 
 from itertools import pairwise
-from typing import Any
 
 import pytest
 
-from glm130b.config.sections import RunConfig
-from glm130b.data.shares import SAMPLE, Kind, due_shares, shares_at
-from tests.harness.synthetic import small_config
+from glm130b.data.mixing.due import SAMPLE
+from glm130b.data.mixing.shares import Source, era_shares
+from tests.unit.data.mixing.eras import era, ramp, shares_at
 
 
-def constant(value: float) -> dict[str, float]:
-    return {"start": value, "end": value}
-
-
-def mixture_config(
-    instruction: dict[str, Any], mask: dict[str, Any], text: list[dict[str, Any]], instructions: list[dict[str, Any]]
-) -> RunConfig:
-    """A config of nothing but a mixture; sources are called t0, t1.. and i0, i1.."""
-    sources = {
-        section: {f"{section[0]}{i}": {"path": "none", "weight": weight} for i, weight in enumerate(weights)}
-        for section, weights in (("text", text), ("instructions", instructions))
-    }
-    return small_config(data=sources, objective={"instruction_share": instruction, "mask_share": mask})
-
-
-def test_shares_are_products_and_add_up_to_one() -> None:
-    config = mixture_config(constant(0.05), constant(0.3), [constant(3.0), constant(1.0)], [constant(2.0)])
-    shares = shares_at(config, 0)
-    assert shares[Kind("mask", "t0")] == pytest.approx(0.95 * 0.3 * 0.75)
-    assert shares[Kind("gmask", "t1")] == pytest.approx(0.95 * 0.7 * 0.25)
-    assert shares[Kind("instruction", "i0")] == pytest.approx(0.05)
-    assert sum(shares.values()) == pytest.approx(1)
-
-
-def test_a_constant_mixture_is_one_stretch() -> None:
-    shares = due_shares(mixture_config(constant(0.25), constant(0.5), [constant(1.0)], [constant(1.0)]))
+def test_shares_are_products_and_add_up_to_one_exactly() -> None:
+    shares = era_shares(era({"a": 3.0, "b": 1.0}, {"i": 2.0, "j": 0.7}, instruction=0.05, mask=0.3, smask=0.1))
     assert shares.knots == (0,)
-    assert shares.dues[Kind("instruction", "i0")] == (SAMPLE // 4,)
-
-
-def test_kinds_without_a_share_are_left_out() -> None:
-    shares = due_shares(mixture_config(constant(0.0), constant(1.0), [constant(1.0), constant(0.0)], [constant(1.0)]))
-    assert set(shares.dues) == {Kind("mask", "t0")}
+    assert shares.sources[Source("text", "a")][0] / SAMPLE == pytest.approx(0.95 * 0.75)
+    assert shares.sources[Source("instructions", "i")][0] / SAMPLE == pytest.approx(0.05 * 2 / 2.7)
+    assert [part[0] / SAMPLE for part in shares.objectives.values()] == pytest.approx([0.6, 0.3, 0.1])
+    for dues in (shares.sources, shares.objectives):
+        assert sum(due[0] for due in dues.values()) == SAMPLE
 
 
 def test_settled_shares_are_those_after_all_ramps() -> None:
-    ramp = {"start": 0.0, "end": 0.2, "from_samples": 50, "over_samples": 1000}
-    config = mixture_config(ramp, constant(0.3), [constant(1.0), {"start": 1.0, "end": 0.0}], [constant(1.0)])
-    shares = due_shares(config, settled=True)
+    late = era({"a": 1.0, "b": ramp(1.0, 0.0, 0, 0)}, {"i": 1.0}, instruction=ramp(0.0, 0.2, 50, 1000), start=20)
+    shares = era_shares(late, settled=True)
     assert shares.knots == (0,)
-    assert {kind: due[0] / SAMPLE for kind, due in shares.dues.items()} == pytest.approx(
-        {Kind("gmask", "t0"): 0.8 * 0.7, Kind("mask", "t0"): 0.8 * 0.3, Kind("instruction", "i0"): 0.2}
+    assert {source.name: due[0] / SAMPLE for source, due in shares.sources.items()} == pytest.approx(
+        {"a": 0.8, "b": 0.0, "i": 0.2}
     )
 
 
-def test_the_staircase_follows_every_ramp_to_an_eighth_of_a_sample() -> None:
-    config = mixture_config(
-        {"start": 0.0, "end": 0.4, "from_samples": 100, "over_samples": 2000},
-        {"start": 0.9, "end": 0.1, "from_samples": 700, "over_samples": 900},
-        [constant(1.0), {"start": 0.0, "end": 3.0, "from_samples": 300, "over_samples": 1500}],
-        [constant(1.0), {"start": 5.0, "end": 0.0, "from_samples": 1000, "over_samples": 0}],
+def test_where_no_source_has_a_share_the_one_before_holds_on() -> None:
+    shares = era_shares(era({"a": ramp(3.0, 0.0, 10, 0), "b": ramp(1.0, 0.0, 10, 0)}))
+    assert {source.name: due for source, due in shares.sources.items()} == {
+        "a": (SAMPLE * 3 // 4,) * 2,
+        "b": (SAMPLE // 4,) * 2,
+    }
+
+
+@pytest.mark.parametrize("start", [0, 777])
+def test_the_staircase_follows_every_ramp_to_an_eighth_of_a_sample(start: int) -> None:
+    """Ramps count from the start of the run, also in an era that begins in their middle."""
+    ramped = era(
+        {"a": 1.0, "b": ramp(0.0, 3.0, 300, 1500)},
+        {"i": 1.0, "j": ramp(5.0, 0.0, 1000, 0)},
+        instruction=ramp(0.0, 0.4, 100, 2000),
+        mask=ramp(0.9, 0.1, 700, 900),
+        start=start,
     )
-    shares = due_shares(config)
-    for kind, dues in shares.dues.items():
+    shares = era_shares(ramped)
+    assert shares.knots[0] == start
+    for source, dues in shares.sources.items():
         due = stair = 0.0
-        for (start, end), step in zip(pairwise((*shares.knots, 3000)), dues, strict=True):
-            for sample in range(start, end):
-                due += shares_at(config, sample)[kind]
+        for (first, end), step in zip(pairwise((*shares.knots, 3000)), dues, strict=True):
+            for sample in range(first, end):
+                exact = shares_at(ramped, sample)
+                due += sum(
+                    share
+                    for (objective, name), share in exact.items()
+                    if (objective == "instruction", name) == (source.section == "instructions", source.name)
+                )
                 stair += step / SAMPLE
                 assert abs(due - stair) < 1 / 8

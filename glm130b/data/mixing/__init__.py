@@ -1,0 +1,1 @@
+"""Which source, objective and row every sample is: arithmetic on its index."""
