@@ -32,6 +32,7 @@ def main() -> None:
 def _measure(config: RunConfig, options: Namespace) -> None:
     from machine import describe_machine, now, peak_tflops
 
+    from glm130b.data.loader import Loader
     from glm130b.parallel.device import open_device
     from glm130b.parallel.pipeline import Pipeline
     from glm130b.parallel.placement import build_stage
@@ -46,12 +47,20 @@ def _measure(config: RunConfig, options: Namespace) -> None:
     stage = build_stage(config, topology, initialize=False)
     _fill(stage)
     engine = ZeroEngine(config, stage, topology)
+    schedules = Schedules(config)
     stepper = Stepper(
         config,
-        dataset=RandomRows(options.sequence, options.vocabulary),  # type: ignore[arg-type]
+        loader=Loader(
+            RandomRows(options.sequence, options.vocabulary),
+            config,
+            steps_from=schedules.steps_from,
+            data_rank=0,
+            data_size=1,
+            pin_memory=device.type == "cuda",
+        ),
         pipeline=Pipeline(stage, engine, topology, sequence_length=options.sequence),
         engine=engine,
-        schedules=Schedules(config),
+        schedules=schedules,
         topology=topology,
     )
     (chunk,) = stage
@@ -114,7 +123,7 @@ class RandomRows:
     def __getitem__(self, sample_index: int) -> Any:
         import numpy as np
 
-        from glm130b.data.row import Row, Segment
+        from glm130b.data.objectives.row import Row, Segment
 
         context = self._length // 2
         tokens = np.random.default_rng(sample_index).integers(self._vocabulary, size=self._length + 1)

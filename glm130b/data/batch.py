@@ -1,12 +1,12 @@
 """Rows put side by side: what one pipeline step sees."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
-from glm130b.data.row import Row, Segment
+from glm130b.data.objectives.row import Row, Segment
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,19 @@ class MicroBatch:
 
     def to(self, device: torch.device | str) -> "MicroBatch":
         """The same micro-batch with its tensors on ``device``."""
+        return self._with_tensors(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> "MicroBatch":
+        """The same micro-batch in page-locked memory, from which a GPU copies without waiting."""
+        return self._with_tensors(torch.Tensor.pin_memory)
+
+    def _with_tensors(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "MicroBatch":
         return replace(
             self,
-            tokens_BS=self.tokens_BS.to(device, non_blocking=True),
-            targets_BS=self.targets_BS.to(device, non_blocking=True),
-            positions_B2S=self.positions_B2S.to(device, non_blocking=True),
-            loss_weights_BS=self.loss_weights_BS.to(device, non_blocking=True),
+            tokens_BS=change(self.tokens_BS),
+            targets_BS=change(self.targets_BS),
+            positions_B2S=change(self.positions_B2S),
+            loss_weights_BS=change(self.loss_weights_BS),
         )
 
 

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from glm130b.data.row import Row
+from glm130b.data.objectives.row import Row
 from tests.harness.reference_glm import ReferenceGLM, row_losses
 
 

@@ -9,8 +9,8 @@ from torch import Tensor
 from glm130b.checkpoint.description import Description
 from glm130b.checkpoint.folder import CheckpointFolder
 from glm130b.config.model import ModelConfig
-from glm130b.data import tokenizer_training
-from glm130b.data.tokenizer import Tokenizer
+from glm130b.data.tokenizers import training as tokenizer_training
+from glm130b.data.tokenizers.tokenizer import Tokenizer
 from glm130b.training.progress import Progress
 from tests.harness.training import LiveRun
 from tests.unit.data.text_files import docstrings, write_jsonl

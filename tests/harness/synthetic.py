@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from glm130b.config.sections import RunConfig
-from glm130b.data.row import Row, Segment
+from glm130b.data.objectives.row import Row, Segment
 
 SEQUENCE, VOCAB = 32, 96
 _LAYOUTS = {
@@ -30,7 +30,7 @@ def small_config(**sections: dict[str, Any]) -> RunConfig:
             "vocab_size": VOCAB,
             "embedding_gradient_shrink": {"alpha": {"start": 0.5, "end": 0.5}},
         },
-        "data": {"tokenizer": "none", "sequence_length": SEQUENCE, "text": {}, "instructions": {}},
+        "data": {"tokenizer": "none", "sequence_length": SEQUENCE, "text": {}, "instructions": {}, "workers": 0},
         "objective": {"instruction_share": {"start": 0.05, "end": 0.05}, "mask_share": {"start": 0.3, "end": 0.3}},
         "batch": {"micro_size": 2, "global_size": 8},
         "optimizer": {

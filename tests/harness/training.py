@@ -11,7 +11,8 @@ from glm130b.checkpoint.description import Description
 from glm130b.checkpoint.folder import CheckpointFolder
 from glm130b.checkpoint.store import CheckpointStore
 from glm130b.config.sections import RunConfig
-from glm130b.data.batches import micro_batches
+from glm130b.data.batches import Rows, micro_batches
+from glm130b.data.loader import Loader
 from glm130b.environment import Launch
 from glm130b.model.gradient_shrink import ShrinkFactors
 from glm130b.model.sharding import parameter_shards
@@ -90,11 +91,28 @@ def live_run(config: RunConfig, launch: Launch) -> LiveRun:
     stage = build_stage(config, topology)
     engine = ZeroEngine(config, stage, topology)
     pipeline = Pipeline(stage, engine, topology, sequence_length=config.data.sequence_length)
-    rows: Any = SyntheticRows()
+    schedules = Schedules(config)
     stepper = Stepper(
-        config, dataset=rows, pipeline=pipeline, engine=engine, schedules=Schedules(config), topology=topology
+        config,
+        loader=loader(SyntheticRows(), schedules, topology),
+        pipeline=pipeline,
+        engine=engine,
+        schedules=schedules,
+        topology=topology,
     )
     return LiveRun(config, topology, stage, engine, pipeline, stepper)
+
+
+def loader(rows: Rows, schedules: Schedules, topology: Topology) -> Loader:
+    """Rows built in this process."""
+    return Loader(
+        rows,
+        schedules.config,
+        steps_from=schedules.steps_from,
+        data_rank=topology.data.rank,
+        data_size=topology.data.size,
+        pin_memory=False,
+    )
 
 
 def train_steps(launch: Launch, config: RunConfig, count: int) -> list[StepNumbers]:

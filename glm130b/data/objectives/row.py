@@ -3,11 +3,7 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
-Int64Array = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
+from glm130b.data.arrays import BoolArray, Int64Array
 
 
 class Segment(NamedTuple):
@@ -27,6 +23,13 @@ class Segment(NamedTuple):
         return self.start + self.context_length + self.target_length
 
 
+class Origin(NamedTuple):
+    """Where a segment's text stands in its corpus: ``length`` tokens of the split's stream from ``start`` on."""
+
+    start: int
+    length: int
+
+
 @dataclass(frozen=True)
 class Row:
     """``sequence_length`` tokens and what is to be learned from them; every array has that length.
@@ -42,6 +45,8 @@ class Row:
     block_positions: Int64Array
     segments: tuple[Segment, ...]
     objective: str
-    """``mask``, ``gmask`` or ``instruction``."""
+    """``mask``, ``smask``, ``gmask`` or ``instruction``."""
     source: str
     """Name of the source in the config."""
+    origins: tuple[Origin, ...] = ()
+    """Per segment; of a pair, prompt and answer together."""

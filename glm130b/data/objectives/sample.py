@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from glm130b.data.row import BoolArray, Int64Array
+from glm130b.data.arrays import BoolArray, Int64Array
 
 
 @dataclass(frozen=True)

@@ -1,45 +1,65 @@
-"""The law of [MASK] blanks: how many, how long, where (GLM paper, section 2.1; rates of the GLM-130B run)."""
+"""The law of [MASK] blanks: how many, how long, where (GLM paper, section 2.1; rates of the GLM-130B run).
+
+P pieces of text are drawn for together, S blanks in all, so that a row costs as many calls as a piece.
+"""
 
 import math
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from glm130b.config.sections import MaskConfig
+from glm130b.data.arrays import Int64Array
 
 # Share of pieces whose blanks may be stopped before they cover their share of the text, for want of room.
 SHORT_OF_ROOM = 1e-3
 
 
-def draw_spans(
-    rng: np.random.Generator, *, num_tokens: int, slot_tokens: int, mask: MaskConfig, single: bool = False
-) -> list[tuple[int, int]]:
-    """Half-open spans in a text of ``num_tokens``, in rising order, with a token between any two.
+class Spans(NamedTuple):
+    """Blanks of several pieces, in the order in which they stand; int64 [S] each."""
 
-    Lengths follow a Poisson law truncated to 1..``span_maximum_tokens``, drawn until ``coverage`` of the text is
-    blanked; with ``single`` one span is drawn. Every placement without contact is equally likely. The sample that is
-    made of the text, one [MASK] and one [sop] longer per span, fits ``slot_tokens``: where the next span would not
-    fit, drawing stops.
+    piece: Int64Array
+    """Index of the piece."""
+    start: Int64Array
+    """First token, counted in the piece."""
+    length: Int64Array
+
+
+def draw_spans(rng: np.random.Generator, *, num_tokens: Int64Array, most: Int64Array, mask: MaskConfig) -> Spans:
+    """Spans in pieces of ``num_tokens`` [P], at least one in each and no more than ``most`` [P].
+
+    Lengths follow a Poisson law truncated to 1..``span_maximum_tokens``, drawn until ``coverage`` of the piece is
+    blanked or it has its most spans. There is a token between any two, and every such placement is equally likely.
     """
-    most = 1 if single else max(1, most_spans(slot_tokens, num_tokens))
-    law = np.cumsum(span_length_probabilities(mask))
-    lengths = np.minimum(np.searchsorted(law, rng.random(most) * law[-1], side="right") + 1, num_tokens)
-    covered = np.cumsum(lengths)
-    needed = int(np.searchsorted(covered, mask.coverage * num_tokens)) + 1
-    placeable = int(np.sum(covered + np.arange(most) <= num_tokens))
-    # The span that completes the coverage is longer than others, so it must not always stand last.
-    lengths = rng.permutation(lengths[: min(needed, placeable)])
-    # A gap token goes to each span but the last; the spans and the other unmasked tokens can then stand in any order.
-    free = num_tokens - int(lengths.sum()) - (len(lengths) - 1)
-    order = np.sort(rng.choice(free + len(lengths), size=len(lengths), replace=False))
-    starts = order + np.cumsum(lengths) - lengths
-    return [(int(start), int(start + length)) for start, length in zip(starts, lengths, strict=True)]
+    pieces = np.arange(len(num_tokens))
+    drawn_PM = _lengths_law(mask).searchsorted(rng.random((len(pieces), int(most.max()))), side="right") + 1
+    drawn_PM = np.minimum(drawn_PM, num_tokens[:, None])
+    covered_PM, before_M = drawn_PM.cumsum(axis=1), np.arange(drawn_PM.shape[1])
+    is_needed_PM = covered_PM - drawn_PM < mask.coverage * num_tokens[:, None]
+    has_place_PM = covered_PM + before_M <= num_tokens[:, None]
+    is_taken_PM = is_needed_PM & has_place_PM & (before_M < most[:, None])
+    counts, lengths = np.count_nonzero(is_taken_PM, axis=1), drawn_PM[is_taken_PM]
+    piece, first_span = pieces.repeat(counts), counts.cumsum() - counts
+    blanked = np.add.reduceat(lengths, first_span)
+
+    # With a token after each span but the last as a part of it, the spans and the other unmasked tokens of a piece can
+    # stand in any order. They are shuffled as cells, the spans first among them; a key's whole part keeps pieces apart.
+    cells = num_tokens - blanked + 1
+    first_cell = cells.cumsum() - cells
+    shuffled = (rng.random(int(cells.sum())) + pieces.repeat(cells)).argsort()
+    cell = shuffled[np.arange(len(piece)) + (first_cell - first_span)[piece]]
+    rising = cell.argsort()
+    lengths = lengths[rising]
+    blanked_before = lengths.cumsum() - lengths - (blanked.cumsum() - blanked)[piece]
+    return Spans(piece, cell[rising] - first_cell[piece] + blanked_before, lengths)
 
 
-def most_spans(slot_tokens: int, num_tokens: int) -> int:
-    """Spans that a text may have in its slot: each adds a [MASK] and an [sop]."""
-    return (slot_tokens - num_tokens) // 2
+@lru_cache
+def _lengths_law(mask: MaskConfig) -> NDArray[np.float64]:
+    """The chance of a length below 2, 3, ..; what is not below the last is of ``span_maximum_tokens``."""
+    return np.cumsum(span_length_probabilities(mask))[:-1]
 
 
 @lru_cache
@@ -53,19 +73,26 @@ def span_length_probabilities(mask: MaskConfig) -> NDArray[np.float64]:
 
 
 @lru_cache
-def piece_tokens(slot_tokens: int, mask: MaskConfig) -> int:
-    """Tokens of text in a slot: the most that leave room for the blanks.
+def most_spans(longest: int, mask: MaskConfig) -> Int64Array:
+    """How many spans a piece of 0, 1, .. ``longest`` tokens may have; int64 [longest + 1].
 
-    A piece is short of room if as many spans as fit its slot (``most_spans``) do not yet cover its share. The chance
-    of that is computed from the law itself; the piece is the longest for which it is at most ``SHORT_OF_ROOM``.
+    A piece is short of room if that many spans do not yet cover its share. The chance of that is computed from the law
+    itself; the number is the smallest for which it is at most ``SHORT_OF_ROOM``.
     """
     law = np.concatenate(([0.0], span_length_probabilities(mask)))
-    chances = [np.array([1.0])]  # of the sum of 0, 1, 2.. span lengths, below what the longest piece needs
-    for _ in range(most_spans(slot_tokens, 1)):
-        chances.append(np.convolve(chances[-1], law)[: math.ceil(mask.coverage * slot_tokens)])
+    needed = np.maximum(1, np.ceil(mask.coverage * np.arange(longest + 1))).astype(np.int64)
+    chances, most = np.array([1.0]), np.zeros(longest + 1, np.int64)  # of the sum of so many lengths
+    while (short := _below(chances, needed) > SHORT_OF_ROOM).any():
+        most += short
+        chances = np.convolve(chances, law)[: int(needed[-1])]
+    return most
 
-    def is_roomy(num_tokens: int) -> bool:
-        too_few = chances[most_spans(slot_tokens, num_tokens)][: math.ceil(mask.coverage * num_tokens)]
-        return num_tokens + 2 <= slot_tokens and float(too_few.sum()) <= SHORT_OF_ROOM
 
-    return next(num_tokens for num_tokens in range(slot_tokens, 0, -1) if is_roomy(num_tokens))
+def _below(chances: NDArray[np.float64], limits: Int64Array) -> NDArray[np.float64]:
+    """The chance of a value below each limit, of the chances of 0, 1, 2.."""
+    return np.cumsum(chances)[np.minimum(limits, len(chances)) - 1]
+
+
+def uniform(rng: np.random.Generator, lowest: Int64Array, highest: Int64Array) -> Int64Array:
+    """Uniform integers between the bounds, both included."""
+    return lowest + (rng.random(len(lowest)) * (highest - lowest + 1)).astype(np.int64)

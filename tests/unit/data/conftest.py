@@ -8,7 +8,7 @@ import pytest
 
 from glm130b.cli import main
 from glm130b.config.sections import RunConfig
-from glm130b.data.tokenizer import Tokenizer
+from glm130b.data.tokenizers.tokenizer import Tokenizer
 from tests.harness.synthetic import small_config
 from tests.unit.data.text_files import PIECES, docstrings, write_jsonl
 
@@ -27,7 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pairs += [{"inputs": f"The function [MASK] does: {text[:40]}", "targets": name} for name, text in documents]
     questions = write_jsonl(folder / "pairs.jsonl", pairs)
     model = folder / "tokenizer.model"
-    assert main(["tokenizer", str(text), str(other), "--output", str(model), "--pieces", str(PIECES)]) == 0
+    assert main(["tokenizer", "train", str(text), str(other), "--output", str(model), "--pieces", str(PIECES)]) == 0
     for name, file in (("text", text), ("other", other), ("pairs", questions)):
         arguments = [str(file), "--tokenizer", str(model), "--output", str(folder / name), "--validation-share", "0.2"]
         assert main(["prepare", *arguments, *(["--instructions"] if name == "pairs" else [])]) == 0

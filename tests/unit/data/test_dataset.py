@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from glm130b.config.errors import UserError
-from glm130b.config.sections import MaskConfig, RunConfig
-from glm130b.data.corpus import Corpus
+from glm130b.config.sections import RunConfig
+from glm130b.data.corpus.corpus import Corpus
 from glm130b.data.dataset import OBJECTIVES, GLMDataset
-from glm130b.data.row import Row, Segment
-from glm130b.data.spans import piece_tokens
-from glm130b.data.tokenizer import Tokenizer
+from glm130b.data.mixing.era import continued
+from glm130b.data.objectives.row import Row, Segment
+from glm130b.data.tokenizers.tokenizer import Tokenizer
 
 Build = Callable[..., RunConfig]
 SAMPLES = 400
@@ -26,8 +26,10 @@ SAMPLES = 400
 
 @pytest.fixture(scope="module")
 def rows(run_config: Build) -> list[Row]:
-    config = run_config(objective={"instruction_share": {"start": 0.1, "end": 0.1}})
-    dataset = GLMDataset(config, split="train")
+    config = run_config(
+        objective={"instruction_share": {"start": 0.1, "end": 0.1}, "smask_share": {"start": 0.2, "end": 0.2}}
+    )
+    dataset = GLMDataset.open(config, split="train")
     return [dataset[sample] for sample in range(SAMPLES)]
 
 
@@ -51,13 +53,13 @@ def rebuilt(row: Row, segment: Segment, special: dict[str, int]) -> list[int]:
         if row.targets[token] != special["eop"]:
             blank.append(int(row.targets[token]))
     context = row.tokens[segment.start : split].tolist()
-    blanks = [i for i, token in enumerate(context) if token in (special["mask"], special["gmask"])]
+    blanks = [i for i, token in enumerate(context) if token in (special["mask"], special["smask"], special["gmask"])]
     assert blanks == sorted(targets)  # every blank is filled exactly once
     return [token for i, token in enumerate(context) for token in targets.get(i, [token])]
 
 
 def test_text_is_rebuilt_from_every_row(rows: list[Row], folder: Path, tokenizer: Tokenizer) -> None:
-    special = {name: getattr(tokenizer.special, name) for name in ("mask", "gmask", "sop", "eop")}
+    special = {name: getattr(tokenizer.special, name) for name in ("mask", "smask", "gmask", "sop", "eop")}
     streams = {}
     for source in ("text", "other"):
         corpus = Corpus(folder / source, split="train", kind="text", tokenizer=tokenizer.fingerprint)
@@ -80,7 +82,7 @@ def test_loss_is_on_targets_only_and_nothing_is_cut(rows: list[Row], tokenizer: 
             split = segment.start + segment.context_length
             in_target[split : segment.end] = inside[segment.start : segment.end] = True
             assert row.tokens[split] == special.sop
-            num_blanks = np.isin(row.tokens[segment.start : split], [special.mask, special.gmask]).sum()
+            num_blanks = np.isin(row.tokens[segment.start : split], [special.mask, special.smask, special.gmask]).sum()
             assert (row.tokens[split : segment.end] == special.sop).sum() == num_blanks
             ends = (row.targets[split : segment.end] == special.eop).sum()
             assert ends == (0 if row.objective == "gmask" else num_blanks)
@@ -89,150 +91,65 @@ def test_loss_is_on_targets_only_and_nothing_is_cut(rows: list[Row], tokenizer: 
             assert not array[~inside].any()
 
 
-def test_rows_of_each_objective_have_their_shape(rows: list[Row], run_config: Build) -> None:
-    longest = piece_tokens(64, run_config().objective.mask)
-    lengths: Counter[int] = Counter()
-    for row in rows:
-        assert len(row.tokens) == 256
-        if row.objective == "gmask":
-            (segment,) = row.segments
-            assert segment.end == 256
-            assert segment.target_length >= 0.2 * 255
-            assert row.positions.tolist() == list(range(256))
-        else:
-            assert [segment.start for segment in row.segments] == [0, 64, 128, 192]
-            assert all(segment.end <= segment.start + 64 for segment in row.segments)
-        if row.objective == "mask":
-            for segment in row.segments:
-                num_spans = (row.block_positions[segment.start : segment.end] == 1).sum()
-                lengths[int(segment.context_length + segment.target_length - 2 * num_spans)] += 1
-    assert lengths[longest] / lengths.total() > 0.93
-    assert max(lengths) == longest
-    assert min(lengths) >= 32
-
-
 def test_shares_are_those_of_the_config(rows: list[Row]) -> None:
     counts = Counter(row.objective for row in rows)
     assert set(counts) == set(OBJECTIVES)
     assert abs(counts["instruction"] - 0.1 * SAMPLES) < 1
-    assert abs(counts["mask"] - 0.9 * 0.3 * SAMPLES) < 1
-    text = Counter(row.source for row in rows if row.objective != "instruction")
-    assert abs(text["text"] - 0.9 * 0.7 * SAMPLES) < 2.5
+    assert abs(counts["mask"] - 0.9 * 0.3 * SAMPLES) < 3
+    assert abs(counts["smask"] - 0.9 * 0.2 * SAMPLES) < 3
+    sources = Counter(row.source for row in rows)
+    assert abs(sources["text"] - 0.9 * 0.7 * SAMPLES) < 1
 
 
-def mask_rows(run_config: Build, **mask: float) -> list[Row]:
-    shares = {"instruction_share": {"start": 0.0, "end": 0.0}, "mask_share": {"start": 1.0, "end": 1.0}}
-    dataset = GLMDataset(run_config(objective={**shares, "mask": mask}), split="train")
-    return [dataset[sample] for sample in range(200)]
+def test_every_segment_tells_where_its_text_stands(rows: list[Row], folder: Path, tokenizer: Tokenizer) -> None:
+    special = {name: getattr(tokenizer.special, name) for name in ("mask", "smask", "gmask", "sop", "eop")}
+    for row in rows:
+        if row.objective != "instruction":
+            corpus = Corpus(folder / row.source, split="train", kind="text", tokenizer=tokenizer.fingerprint)
+            for segment, origin in zip(row.segments, row.origins, strict=True):
+                assert rebuilt(row, segment, special) == corpus.read(*origin).tolist()
+                assert len(corpus.documents(*origin)) == 1  # documents in a row are apart
 
 
-def spans_in_target_order(row: Row, segment: Segment) -> list[int]:
-    """Position of the blank that each target of a segment fills."""
-    inside = slice(segment.start, segment.end)
-    blanks: list[int] = row.positions[inside][row.block_positions[inside] == 1].tolist()
-    return blanks
+def test_a_mixture_that_changes_on_the_way_leaves_the_past_alone(run_config: Build) -> None:
+    config = run_config()
+    shares = {"mask_share": {"start": 0.9, "end": 0.9}, "instruction_share": {"start": 0.0, "end": 0.0}}
+    changed = run_config(objective=shares)
+    dataset = GLMDataset.open(config, split="train")
+    eras = continued(continued((), config, samples=0), changed, samples=60)
+    later = GLMDataset.open(changed, split="train", eras=eras)
+    assert all(same(dataset[sample], later[sample]) for sample in range(60))
+    assert Counter(later[sample].objective for sample in range(60, 160))["mask"] >= 88
+    ordinals = [draw.ordinal for draw in map(later.mixture.locate, range(160)) if draw.source == "text"]
+    assert ordinals == list(range(len(ordinals)))  # no row is left out or met again
 
-
-def test_blanks_are_filled_in_any_order(run_config: Build) -> None:
-    orders = Counter(
-        tuple(np.argsort(blanks).tolist())
-        for row in mask_rows(run_config)
-        for segment in row.segments
-        if len(blanks := spans_in_target_order(row, segment)) == 3
-    )
-    assert len(orders) == 6
-    expected = orders.total() / 6
-    assert sum((count - expected) ** 2 / expected for count in orders.values()) < 22  # 5 degrees of freedom: 5e-4
-
-
-def test_single_spans_and_shortened_texts(run_config: Build) -> None:
-    rows = mask_rows(run_config, single_span_share=1.0, short_text_share=0.0)
-    single = [segment for row in rows for segment in row.segments]
-    assert {segment.context_length + segment.target_length for segment in single} == {
-        piece_tokens(64, MaskConfig()) + 2
-    }
-    short = mask_rows(run_config, short_text_share=1.0, short_text_minimum_tokens=40)
-    lengths = Counter(
-        segment.context_length + segment.target_length - 2 * len(spans_in_target_order(row, segment))
-        for row in short
-        for segment in row.segments
-    )
-    assert sorted(lengths) == list(range(40, piece_tokens(64, MaskConfig()) + 1))
-    expected = lengths.total() / len(lengths)
-    assert sum((count - expected) ** 2 / expected for count in lengths.values()) < 35  # 12 degrees: 5e-4
-    usual = [spans_in_target_order(row, segment) for row in mask_rows(run_config) for segment in row.segments]
-    assert 0 < sum(len(blanks) == 1 for blanks in usual) / len(usual) < 0.06  # 2 %, and a few long spans that suffice
-
-
-def test_lengths_of_continuations_are_uniform(run_config: Build) -> None:
-    dataset = GLMDataset(
-        run_config(
-            objective={"instruction_share": {"start": 0.0, "end": 0.0}, "mask_share": {"start": 0.0, "end": 0.0}}
-        ),
-        split="train",
-    )
-    lengths = np.array([dataset[sample].segments[0].target_length for sample in range(1500)])
-    assert lengths.min() >= 51  # a fifth of 255
-    assert lengths.max() <= 255
-    counts, _ = np.histogram(lengths, bins=np.linspace(51, 256, 6))
-    assert ((counts - 300) ** 2 / 300).sum() < 20  # 4 degrees of freedom: a chance of 5e-4
-
-
-def test_an_epoch_has_every_stretch_once_and_the_next_other_blanks(run_config: Build, folder: Path) -> None:
-    config = run_config(
-        objective={"instruction_share": {"start": 0.0, "end": 0.0}, "mask_share": {"start": 0.0, "end": 0.0}},
-        data={"text": {"text": {"path": str(folder / "text"), "weight": {"start": 1.0, "end": 1.0}}}},
-    )
-    dataset = GLMDataset(config, split="train")
-    tokenizer = Tokenizer.load(config.data.tokenizer)
-    corpus = Corpus(folder / "text", split="train", kind="text", tokenizer=tokenizer.fingerprint)
-    special = {name: getattr(tokenizer.special, name) for name in ("mask", "gmask", "sop", "eop")}
-    num_rows, left_over = divmod(corpus.num_tokens, 255)
-    cuts = [[corpus.read(first + 255 * i, 255).tolist() for i in range(num_rows)] for first in range(left_over + 1)]
-    epochs, first_tokens = [], set()
-    for epoch in range(3):
-        rows = [dataset[sample] for sample in range(epoch * num_rows, (epoch + 1) * num_rows)]
-        texts = [rebuilt(row, row.segments[0], special) for row in rows]
-        (cut,) = [cut for cut in cuts if sorted(cut) == sorted(texts)]
-        first_tokens.add(cuts.index(cut))
-        epochs.append([(cut.index(text), row.segments) for text, row in zip(texts, rows, strict=True)])
-    assert [stretch for stretch, _ in epochs[0]] != [stretch for stretch, _ in epochs[1]]
-    assert len(set(epochs[0]) & set(epochs[1])) < num_rows / 10
-    assert len(first_tokens) > 1
-
-
-def test_instruction_pairs_come_once_an_epoch(run_config: Build, folder: Path, tokenizer: Tokenizer) -> None:
-    dataset = GLMDataset(run_config(objective={"instruction_share": {"start": 1.0, "end": 1.0}}), split="train")
-    corpus = Corpus(folder / "pairs", split="train", kind="instructions", tokenizer=tokenizer.fingerprint)
-    pairs = [
-        row.tokens[segment.start : segment.end].tobytes()
-        for row in (dataset[sample] for sample in range(corpus.num_pairs))
-        for segment in row.segments
-    ]
-    epochs = [pairs[start : start + corpus.num_pairs] for start in range(0, 4 * corpus.num_pairs, corpus.num_pairs)]
-    assert all(Counter(epoch) == Counter(epochs[0]) for epoch in epochs)
-    assert len(set(map(tuple, epochs))) == 4  # each in another order
-    assert len(set(epochs[0])) > 0.97 * corpus.num_pairs  # a few pairs look alike once cut to a quarter of a row
-    prompt_lengths, answer_lengths = corpus.pair_lengths()
-    assert dataset.num_cut_answers == {"pairs": int((np.minimum(prompt_lengths, 16) + 2 + answer_lengths > 64).sum())}
+    going_on = GLMDataset.open(changed, split="train").mixed_as(eras)  # which needs no instructions any more
+    assert all(same(going_on[sample], later[sample]) for sample in range(60, 100))
+    past = next(sample for sample in range(60) if dataset[sample].objective == "instruction")
+    with pytest.raises(UserError, match="pairs: was drawn from here"):
+        going_on[past]
 
 
 def test_rows_do_not_depend_on_what_was_asked_before(rows: list[Row], run_config: Build) -> None:
-    config = run_config(objective={"instruction_share": {"start": 0.1, "end": 0.1}})
-    dataset = GLMDataset(config, split="train")
+    config = run_config(
+        objective={"instruction_share": {"start": 0.1, "end": 0.1}, "smask_share": {"start": 0.2, "end": 0.2}}
+    )
+    dataset = GLMDataset.open(config, split="train")
     for sample in (399, 3, 250, 3, 0):
         assert same(dataset[sample], rows[sample])
 
 
 def test_another_process_makes_the_same_rows(rows: list[Row], run_config: Build, tmp_path: Path) -> None:
-    config = run_config(objective={"instruction_share": {"start": 0.1, "end": 0.1}})
+    config = run_config(
+        objective={"instruction_share": {"start": 0.1, "end": 0.1}, "smask_share": {"start": 0.2, "end": 0.2}}
+    )
     (tmp_path / "config.json").write_text(config.model_dump_json())
     program = (
         "import sys, json, pathlib\n"
         "from glm130b.config.sections import RunConfig\n"
         "from glm130b.data.dataset import GLMDataset\n"
         "config = RunConfig.model_validate_json(pathlib.Path(sys.argv[1]).read_text())\n"
-        "dataset = GLMDataset(config, split='train')\n"
+        "dataset = GLMDataset.open(config, split='train')\n"
         "print(json.dumps([dataset[sample].tokens.tolist() for sample in range(390, 400)]))\n"
     )
     command = [sys.executable, "-c", program, str(tmp_path / "config.json")]
@@ -244,7 +161,7 @@ def test_another_process_makes_the_same_rows(rows: list[Row], run_config: Build,
 
 def test_seed_and_split_change_rows(run_config: Build) -> None:
     one, other, held_out = (
-        GLMDataset(run_config(seed=seed), split=split)  # type: ignore[arg-type]
+        GLMDataset.open(run_config(seed=seed), split=split)  # type: ignore[arg-type]
         for seed, split in ((1, "train"), (2, "train"), (1, "validation"))
     )
     for dataset in (other, held_out):
@@ -254,8 +171,8 @@ def test_seed_and_split_change_rows(run_config: Build) -> None:
 def test_the_held_out_split_is_mixed_as_ramps_end(run_config: Build) -> None:
     ramp = {"start": 0.0, "end": 1.0, "from_samples": 50, "over_samples": 10}
     config = run_config(objective={"instruction_share": ramp})
-    assert GLMDataset(config, split="train")[0].objective != "instruction"
-    assert {GLMDataset(config, split="validation")[sample].objective for sample in range(10)} == {"instruction"}
+    assert GLMDataset.open(config, split="train")[0].objective != "instruction"
+    assert {GLMDataset.open(config, split="validation")[sample].objective for sample in range(10)} == {"instruction"}
 
 
 def test_all_problems_are_reported_with_their_keys(run_config: Build, folder: Path, tmp_path: Path) -> None:
@@ -274,7 +191,7 @@ def test_all_problems_are_reported_with_their_keys(run_config: Build, folder: Pa
         },
     )
     with pytest.raises(UserError) as raised:
-        GLMDataset(config, split="train")
+        GLMDataset.open(config, split="train")
     vocabulary, gone, kind, broken = raised.value.problems
     assert vocabulary.startswith("model.vocab_size: 500 is less than the 608 tokens of ")
     assert gone.startswith("data.text.gone.path: ")
@@ -286,7 +203,7 @@ def test_all_problems_are_reported_with_their_keys(run_config: Build, folder: Pa
 def test_a_corpus_shorter_than_a_row_says_so(run_config: Build) -> None:
     config = run_config(data={"sequence_length": 65_536})
     with pytest.raises(UserError) as raised:
-        GLMDataset(config, split="train")
+        GLMDataset.open(config, split="train")
     for problem, name in zip(raised.value.problems, ("text", "other"), strict=True):
         assert problem.startswith(f"data.text.{name}.path: the train split holds ")
         assert "less than one row of 65535" in problem
@@ -294,7 +211,7 @@ def test_a_corpus_shorter_than_a_row_says_so(run_config: Build) -> None:
 
 def test_the_end_of_piece_switch_keeps_rows_full(run_config: Build, tokenizer: Tokenizer) -> None:
     objective = {"mask_share": {"start": 0.0, "end": 0.0}, "gmask": {"end_of_piece": True}}
-    dataset = GLMDataset(run_config(objective=objective), split="train")
+    dataset = GLMDataset.open(run_config(objective=objective, data={"isolate_documents": False}), split="train")
     row = next(row for row in (dataset[sample] for sample in range(20)) if row.objective == "gmask")
     assert row.segments[0].end == 256
     assert row.targets[-1] == tokenizer.special.eop
@@ -304,8 +221,8 @@ def test_block_positions_keep_every_target_at_its_blank_and_change_nothing_else(
     run_config: Build, tokenizer: Tokenizer
 ) -> None:
     objective = {"instruction_share": {"start": 0.3, "end": 0.3}}
-    plain = GLMDataset(run_config(objective=objective), split="train")
-    blocks = GLMDataset(run_config(objective=objective, model={"positions": "rope_2d"}), split="train")
+    plain = GLMDataset.open(run_config(objective=objective), split="train")
+    blocks = GLMDataset.open(run_config(objective=objective, model={"positions": "rope_2d"}), split="train")
     for sample in range(60):
         one, two = plain[sample], blocks[sample]
         assert same(one, replace(two, positions=one.positions))
@@ -327,7 +244,8 @@ def test_a_whole_text_as_the_target_is_causal_language_modelling(run_config: Bui
         "mask_share": {"start": 0.0, "end": 0.0},
         "gmask": {"target_minimum_share": 1.0},
     }
-    dataset = GLMDataset(run_config(objective=objective), split="train")
+    config = run_config(objective=objective, data={"isolate_documents": False})
+    dataset = GLMDataset.open(config, split="train")
     for row in (dataset[sample] for sample in range(30)):
         assert row.segments == (Segment(0, 1, 255),)
         assert row.tokens[:2].tolist() == [tokenizer.special.gmask, tokenizer.special.sop]

@@ -1,0 +1,1 @@
+"""What is predicted: rows of blanks, continuations and answers."""

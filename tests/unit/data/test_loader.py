@@ -1,0 +1,125 @@
+"""Micro-batches come in the order of the steps, whoever builds them and wherever one begins."""
+
+import time
+from collections.abc import Iterator
+from itertools import islice
+
+import pytest
+import torch
+
+from glm130b.config.sections import RunConfig
+from glm130b.data.batch import MicroBatch
+from glm130b.data.batches import Rows, micro_batches
+from glm130b.data.loader import Loader
+from glm130b.data.objectives.row import Row
+from tests.harness.synthetic import SyntheticRows, small_config
+
+STEP = 8
+
+
+class SlowRows(SyntheticRows):
+    """A row takes a while."""
+
+    def __getitem__(self, sample_index: int) -> Row:
+        time.sleep(0.02)
+        return super().__getitem__(sample_index)
+
+
+class BrokenRows(SyntheticRows):
+    """The third step cannot be read."""
+
+    def __getitem__(self, sample_index: int) -> Row:
+        if sample_index >= 2 * STEP:
+            raise OSError("the disk is gone")
+        return super().__getitem__(sample_index)
+
+
+def steps_from(sample: int) -> Iterator[range]:
+    """Steps of eight rows, without the one that begins at 24, up to sample 56."""
+    return (range(first, first + STEP) for first in range(sample, 56, STEP) if first != 24)
+
+
+def config(workers: int) -> RunConfig:
+    return small_config(data={"workers": workers, "prefetch_batches": 2})
+
+
+def loader(workers: int, rows: Rows | None = None) -> Loader:
+    return Loader(
+        rows or SyntheticRows(), config(workers), steps_from=steps_from, data_rank=1, data_size=2, pin_memory=False
+    )
+
+
+def expected(step: range) -> list[MicroBatch]:
+    return list(
+        micro_batches(
+            SyntheticRows(), first_sample=step.start, batch_size=len(step), micro_size=2, data_rank=1, data_size=2
+        )
+    )
+
+
+def assert_same(found: list[MicroBatch], wanted: list[MicroBatch]) -> None:
+    assert len(found) == len(wanted) > 0
+    for one, other in zip(found, wanted, strict=True):
+        for name in ("tokens_BS", "targets_BS", "positions_B2S", "loss_weights_BS"):
+            assert torch.equal(getattr(one, name), getattr(other, name)), name
+        assert (one.segments, one.objectives) == (other.segments, other.objectives)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_every_step_gets_its_rows_whoever_builds_them(workers: int) -> None:
+    rows = loader(workers)
+    for step in steps_from(0):
+        assert_same(list(rows.micro_batches(step)), expected(step))
+    rows.close()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_step_that_was_not_foreseen_is_right_too(workers: int) -> None:
+    rows = loader(workers)
+    for first in (16, 0, 8, 40):  # a resumed run, a rewind, the next step, a leap
+        assert_same(list(rows.micro_batches(range(first, first + STEP))), expected(range(first, first + STEP)))
+    rows.close()
+
+
+def test_samples_that_are_no_step_are_refused() -> None:
+    rows = loader(0)
+    assert_same(list(rows.micro_batches(range(8))), expected(range(8)))
+    with pytest.raises(ValueError, match=r"8 \.\. 24"):
+        list(rows.micro_batches(range(8, 24)))
+
+
+def test_workers_stay_while_the_steps_are_as_foreseen() -> None:
+    rows = loader(0)
+    started = []
+    start = rows._start
+    rows._start = lambda step: (started.append(step.start), start(step))[1]  # type: ignore[method-assign]
+    for step in steps_from(0):
+        list(rows.micro_batches(step))
+    assert started == [0]
+
+
+def test_rows_are_built_ahead() -> None:
+    rows = loader(2, SlowRows())
+    steps = steps_from(0)
+    list(rows.micro_batches(next(steps)))
+    time.sleep(1.0)  # the model computes
+    waited = rows.seconds_waited
+    list(rows.micro_batches(next(steps)))
+    assert rows.seconds_waited - waited < 0.06  # building its four rows takes 0.08 s
+    rows.close()
+
+
+def test_the_time_spent_in_building_rows_here_is_counted() -> None:
+    rows = loader(0, SlowRows())
+    list(rows.micro_batches(range(STEP)))
+    assert rows.seconds_waited > 0.08
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_a_row_meets_reaches_the_training_process(workers: int) -> None:
+    rows = loader(workers, BrokenRows())
+    first, second, third = islice(steps_from(0), 3)
+    assert len([*rows.micro_batches(first), *rows.micro_batches(second)]) == 4
+    with pytest.raises(OSError, match="the disk is gone"):
+        list(rows.micro_batches(third))
+    rows.close()
