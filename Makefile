@@ -10,7 +10,7 @@ export PYTHONUNBUFFERED := 1
 SETUP := .venv/.complete
 DEMO := data/demo
 TEXTS := $(foreach name,english code chinese,$(DEMO)/text/$(name).jsonl)
-CORPORA := $(foreach name,english code chinese facts,$(DEMO)/corpora/$(name)/validation.idx)
+CORPORA := $(foreach name,english code chinese facts,$(DEMO)/corpora/$(name)/validation.origins)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -59,7 +59,7 @@ $(SETUP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' || { \
 	    echo "make: $(PYTHON) is not Python 3.10, 3.11 or 3.12; name one: make PYTHON=python3.11 ..." >&2; exit 1; }
 	test -x .venv/bin/pip || $(PYTHON) -m venv --clear .venv
-	.venv/bin/pip install --quiet --constraint constraints.txt --editable '.[dev,tools]'
+	.venv/bin/pip install --quiet --constraint constraints.txt --editable '.[clean,dev,tools]'
 	touch $@
 
 # The environment comes first, but a newer one does not make the data old: hence the bar.
@@ -67,8 +67,8 @@ $(TEXTS) $(DEMO)/text/facts.jsonl &: $(wildcard tools/demo*.py tools/demo/*) | $
 	python tools/demo_corpus.py $(DEMO)/text
 
 $(DEMO)/tokenizer.model: $(TEXTS) | $(SETUP)
-	glm130b tokenizer --output $@ --pieces 4088 --character-coverage 0.9999 $^
+	glm130b tokenizer train --output $@ --pieces 4088 --character-coverage 0.9999 $^
 
-$(DEMO)/corpora/facts/validation.idx: FLAGS := --instructions
-$(DEMO)/corpora/%/validation.idx: $(DEMO)/text/%.jsonl $(DEMO)/tokenizer.model | $(SETUP)
+$(DEMO)/corpora/facts/validation.origins: FLAGS := --instructions
+$(DEMO)/corpora/%/validation.origins: $(DEMO)/text/%.jsonl $(DEMO)/tokenizer.model | $(SETUP)
 	glm130b prepare $(FLAGS) --validation-share 0.05 --tokenizer $(DEMO)/tokenizer.model --output $(@D) $<

@@ -1,12 +1,14 @@
 """What a run says when it starts: where it runs, where it begins, and what the user should know."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from glm130b.checkpoint.description import Description
 from glm130b.config.sections import RunConfig
-from glm130b.data.dataset import GLMDataset
+from glm130b.data.mixing.era import Era
+from glm130b.data.sources import Sources
 from glm130b.model.stage import Stage
 from glm130b.parallel.topology import Topology
 
@@ -18,10 +20,17 @@ def announcement(
     stage: Stage,
     saved: tuple[Path, Description] | None,
     folder: Path,
-    data: GLMDataset,
+    sources: Sources,
+    eras: Sequence[Era],
 ) -> str:
     """``saved`` is the checkpoint that the run continues, ``folder`` the run's own."""
-    lines = [_place(config, topology), stage.kernels.describe(), _beginning(config, saved, folder), *_warnings(data)]
+    lines = [
+        _place(config, topology),
+        stage.kernels.describe(),
+        _beginning(config, saved, folder),
+        *_eras(eras),
+        *_warnings(sources),
+    ]
     return "\n".join(lines)
 
 
@@ -44,10 +53,18 @@ def _beginning(config: RunConfig, saved: tuple[Path, Description] | None, folder
     return "\n".join([f"continues {checkpoint} at step {description.progress.step}", *changes])
 
 
-def _warnings(data: GLMDataset) -> list[str]:
+def _eras(eras: Sequence[Era]) -> list[str]:
+    """Where the run's mixture was changed on the way."""
+    if len(eras) == 1:
+        return []
+    begins = ", ".join(f"{era.from_samples:,}" for era in eras[1:])
+    return [f"mixed in another way from sample {begins} on; what was drawn before stays as it was"]
+
+
+def _warnings(sources: Sources) -> list[str]:
     return [
-        f"warning: data.instructions.{name}: {count} answers are longer than their slot and are cut; raise "
-        "data.sequence_length or lower objective.samples_per_row"
-        for name, count in data.num_cut_answers.items()
+        f"warning: data.instructions.{name}: {count} pairs are left out, their answers do not fit a row; raise "
+        "data.sequence_length"
+        for name, count in sources.num_left_out.items()
         if count
     ]

@@ -25,8 +25,11 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "plan": Command("glm130b.plan.command", "show what a config means: grid, parameters, schedule"),
-    "tokenizer": Command("glm130b.data.tokenizer_training", "train a SentencePiece tokenizer on your text"),
-    "prepare": Command("glm130b.data.prepare", "turn text into a corpus to train on"),
+    "tokenizer": Command("glm130b.data.tokenizers.command", "train a tokenizer on your text, or look at one"),
+    "clean": Command("glm130b.data.cleaning.command", "drop poor and nearly equal texts"),
+    "prepare": Command("glm130b.data.preparation.command", "turn text into a corpus to train on"),
+    "verify": Command("glm130b.data.corpus.verification", "check a corpus: sizes, checksums, every token"),
+    "samples": Command("glm130b.provenance.command", "show which documents a step of a run reads, and the reverse"),
     "generate": Command("glm130b.inference.command", "fill the blanks of a text with a trained model"),
     "convert": Command(
         "glm130b.checkpoint.released.command", "turn a released GLM-130B checkpoint into a run's, and back"

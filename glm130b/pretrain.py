@@ -11,12 +11,14 @@ from glm130b.checkpoint.store import CheckpointStore
 from glm130b.config.load import dump_config
 from glm130b.config.sections import RunConfig
 from glm130b.data.dataset import GLMDataset
+from glm130b.data.loader import Loader
+from glm130b.data.mixing.era import continued
 from glm130b.environment import Launch
 from glm130b.parallel.agreement import from_first_rank
 from glm130b.parallel.device import open_device
 from glm130b.parallel.pipeline import Pipeline
 from glm130b.parallel.placement import build_stage
-from glm130b.parallel.topology import connect, disconnect
+from glm130b.parallel.topology import Topology, connect, disconnect
 from glm130b.parallel.zero import ZeroEngine
 from glm130b.training.evaluation import Evaluation
 from glm130b.training.hooks import Hook, RecordSteps
@@ -26,13 +28,14 @@ from glm130b.training.progress import Progress
 from glm130b.training.schedules import Schedules
 from glm130b.training.sinks import Console, JsonLines
 from glm130b.training.stepper import Stepper
+from glm130b.training.tokens_seen import TokensSeen
 
 
 def pretrain(config: RunConfig, launch: Launch) -> None:
     """Train one run to its end, from its newest checkpoint if it has one. Every process of the job calls this."""
     folder = Path(config.folder) / config.name
     checkpoints = CheckpointFolder(folder / "checkpoints")
-    train_data, held_out_data = GLMDataset(config, split="train"), GLMDataset(config, split="validation")
+    train_rows, held_out_rows = GLMDataset.open(config, split="train"), GLMDataset.open(config, split="validation")
 
     topology = connect(
         config.parallel,
@@ -48,28 +51,58 @@ def pretrain(config: RunConfig, launch: Launch) -> None:
     store = CheckpointStore(
         config,
         checkpoints,
-        tokenizer=train_data.tokenizer_fingerprint,
+        tokenizer=train_rows.sources.tokenizer_fingerprint,
         stage=stage,
         engine=engine,
         topology=topology,
     )
     progress = store.restore(*saved) if saved else Progress()
 
+    schedules = Schedules(config)
+    eras = continued(saved[1].eras if saved else (), config, samples=progress.samples)
+    train_rows = train_rows.mixed_as(eras)
+    loader = _loader(train_rows, schedules, topology)
     recorder = Recorder(_sinks(config, folder, progress) if topology.rank == 0 else [])
     stepper = Stepper(
-        config, dataset=train_data, pipeline=pipeline, engine=engine, schedules=Schedules(config), topology=topology
+        config,
+        loader=loader,
+        pipeline=pipeline,
+        engine=engine,
+        schedules=schedules,
+        topology=topology,
     )
     hooks: list[Hook] = [
-        RecordSteps(recorder),
-        Evaluation(config, dataset=held_out_data, pipeline=pipeline, topology=topology, recorder=recorder),
-        SaveCheckpoints(store, every_steps=config.checkpoint.every_steps, train_samples=config.train_samples),
+        RecordSteps(recorder, TokensSeen(train_rows.mixture, schedules)),
+        Evaluation(config, rows=held_out_rows, pipeline=pipeline, topology=topology, recorder=recorder),
+        SaveCheckpoints(store, eras, every_steps=config.checkpoint.every_steps, train_samples=config.train_samples),
     ]
     if topology.rank == 0:
-        told = announcement(config, topology=topology, stage=stage, saved=saved, folder=folder, data=train_data)
+        told = announcement(
+            config,
+            topology=topology,
+            stage=stage,
+            saved=saved,
+            folder=folder,
+            sources=train_rows.sources,
+            eras=eras,
+        )
         print(told, flush=True)
     train(stepper, progress, train_samples=config.train_samples, hooks=hooks)
+    loader.close()
     recorder.close()
     disconnect()
+
+
+def _loader(rows: GLMDataset, schedules: Schedules, topology: Topology) -> Loader:
+    """The micro-batches of this process's place on the data axis."""
+    return Loader(
+        rows,
+        schedules.config,
+        steps_from=schedules.steps_from,
+        data_rank=topology.data.rank,
+        data_size=topology.data.size,
+        pin_memory=topology.device.type == "cuda",
+    )
 
 
 def _newest(checkpoints: CheckpointFolder) -> tuple[Path, Description] | None:

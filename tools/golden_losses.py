@@ -128,7 +128,7 @@ def measured(folder: Path, *, reason: str = "", environment: Mapping[str, str] |
         date=datetime.now(timezone.utc).date().isoformat(),
         cpu=cpu_kind(),
         versions={package: version(package) for package in PACKAGES},
-        data=_digest(GLMDataset(load_config(preset, overrides), split="train")),
+        data=_digest(GLMDataset.open(load_config(preset, overrides), split="train")),
         losses=[step["loss"] for step in steps],
         gradient_norms=[step["gradient_norm"] for step in steps],
     )
@@ -173,7 +173,7 @@ def _data(folder: Path) -> list[str]:
     text, pairs = golden_corpus.write_corpus(folder)
     tokenizer = ["--tokenizer", str(folder / "tokenizer.model"), "--validation-share", "0.05"]
     commands = (
-        ["tokenizer", "--output", str(folder / "tokenizer.model"), "--pieces", "4000", str(text), str(pairs)],
+        ["tokenizer", "train", "--output", str(folder / "tokenizer.model"), "--pieces", "4000", str(text), str(pairs)],
         ["prepare", *tokenizer, "--output", str(folder / "text"), str(text)],
         ["prepare", *tokenizer, "--output", str(folder / "pairs"), "--instructions", str(pairs)],
     )

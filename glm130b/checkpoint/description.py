@@ -1,7 +1,7 @@
 """``run.json``: what a checkpoint says of the run that saved it, and whether this run may go on from there."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any
 
 from glm130b.config.errors import UserError
 from glm130b.config.sections import RunConfig
+from glm130b.data.mixing.era import Era
 from glm130b.training.progress import Progress
 
 _FREE_IN_MODEL = ("model.attention_dropout", "model.hidden_dropout", "model.embedding_gradient_shrink.")
@@ -26,13 +27,19 @@ class Description:
     """The resolved config as plain data."""
     tokenizer: str
     """SHA-256 of the tokenizer's file."""
+    eras: tuple[Era, ...] = ()
+    """How the run's data was mixed so far; empty for imported weights, which have seen none of it."""
     optimizer_state: bool = True
     """Whether the optimizer's moments are in it; imported weights have none, and the run that goes on from them starts
     with moments of zero."""
 
     def to_json(self) -> str:
         packages = ("glm130b", "torch", "megatron-core", "deepspeed")
-        return json.dumps(asdict(self) | {"versions": {package: version(package) for package in packages}}, indent=1)
+        data = asdict(self) | {
+            "eras": [era.model_dump(mode="json") for era in self.eras],
+            "versions": {package: version(package) for package in packages},
+        }
+        return json.dumps(data, indent=1)
 
     @classmethod
     def read(cls, checkpoint: Path) -> "Description":
@@ -45,6 +52,7 @@ class Description:
                 data["counters"],
                 data["config"],
                 data["tokenizer"],
+                tuple(Era.model_validate(era) for era in data["eras"]),
                 data["optimizer_state"],
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -63,6 +71,13 @@ class Description:
             for key, (saved, now) in self.changes(config).items()
             if key in _FIXED or (key.startswith("model.") and not key.startswith(_FREE_IN_MODEL))
         ]
+        if self._skipped(self.config["data"].get("skip_steps", [])) != self._skipped(
+            plain(config)["data"]["skip_steps"]
+        ):
+            problems.append(
+                f"data.skip_steps: differs before step {self.progress.step}, which the checkpoint has behind it; name "
+                "steps from there on, or go back to an earlier checkpoint"
+            )
         if self.tokenizer != tokenizer:
             problems.append(
                 f"data.tokenizer: {config.data.tokenizer} is not the tokenizer that the checkpoint was trained with; "
@@ -70,6 +85,11 @@ class Description:
             )
         if problems:
             raise UserError(problems)
+
+    def _skipped(self, ranges: Sequence[Mapping[str, int]]) -> list[tuple[int, int]]:
+        """The ranges of steps, as far as the checkpoint has come."""
+        ends = [(skip["from_step"], min(skip["from_step"] + skip["steps"], self.progress.step)) for skip in ranges]
+        return sorted((first, last) for first, last in ends if first < last)
 
 
 def plain(config: RunConfig) -> dict[str, Any]:

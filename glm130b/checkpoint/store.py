@@ -1,5 +1,6 @@
 """Save and restore a run: fp32 master weights and optimizer moments by name and whole shape, counters and config."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch.distributed as dist
@@ -10,6 +11,7 @@ from glm130b.checkpoint.folder import CheckpointFolder
 from glm130b.checkpoint.planner import SliceLoadPlanner, SliceSavePlanner, check_slices
 from glm130b.checkpoint.slices import optimizer_slices
 from glm130b.config.sections import RunConfig
+from glm130b.data.mixing.era import Era
 from glm130b.model.stage import Stage
 from glm130b.parallel.topology import Topology
 from glm130b.parallel.zero import ZeroEngine
@@ -37,8 +39,9 @@ class CheckpointStore:
         self._engine = engine
         self._topology = topology
 
-    def save(self, progress: Progress) -> None:
-        """Write a checkpoint; until the last rename the one before stays the latest."""
+    def save(self, progress: Progress, eras: Sequence[Era] = ()) -> None:
+        """Write a checkpoint; until the last rename the one before stays the latest. ``eras`` is how the data was
+        mixed."""
         if self._topology.rank == 0:
             self._folder.begin(progress.step)
         dist.barrier()
@@ -46,7 +49,9 @@ class CheckpointStore:
         slices = optimizer_slices(self._stage, self._engine, self._topology)
         dcp.save({}, storage_writer=writer, planner=SliceSavePlanner(slices))
         if self._topology.rank == 0:
-            description = Description(progress, self._engine.counters(), plain(self._config), self._tokenizer)
+            description = Description(
+                progress, self._engine.counters(), plain(self._config), self._tokenizer, tuple(eras)
+            )
             self._folder.commit(progress.step, description.to_json())
         dist.barrier()
 

@@ -102,9 +102,9 @@ def _fill_one(
 
 
 def _forbidden(trained: TrainedModel) -> tuple[Tensor, Tensor]:
-    """Ids that may not open an answer: all above the tokenizer's pieces. And that may not follow: all of them but its
-    ends."""
+    """Ids that may not open an answer: the special tokens, and the rows of the embedding that stand for nothing. And
+    that may not follow: all of them but an answer's ends."""
     special = trained.tokenizer.special
-    above_pieces = torch.arange(special.first_id, trained.model.model.vocab_size, device=trained.device)
-    is_end = (above_pieces == special.eop) | (above_pieces == special.eod)
-    return above_pieces, above_pieces[~is_end]
+    nothing = range(trained.tokenizer.vocab_size, trained.model.model.vocab_size)
+    ids = torch.tensor([*special.names(), *nothing], device=trained.device)
+    return ids, ids[(ids != special.eop) & (ids != special.eod)]

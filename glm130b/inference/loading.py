@@ -13,7 +13,7 @@ from glm130b.checkpoint.folder import CheckpointFolder
 from glm130b.config.errors import UserError
 from glm130b.config.sections import KernelsConfig, ParallelConfig, PrecisionConfig, RunConfig
 from glm130b.config.validation import validated
-from glm130b.data.tokenizer import Tokenizer
+from glm130b.data.tokenizers.tokenizer import Tokenizer
 from glm130b.model.glm import GLM
 from glm130b.model.sharding import parameter_shards
 from glm130b.model.stage import Stage

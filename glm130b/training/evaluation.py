@@ -1,8 +1,7 @@
 """Loss on held-out documents, per objective, always on the same rows."""
 
 from glm130b.config.sections import RunConfig
-from glm130b.data.batches import micro_batches
-from glm130b.data.dataset import GLMDataset
+from glm130b.data.batches import Rows, micro_batches
 from glm130b.model.gradient_shrink import ShrinkFactors
 from glm130b.parallel.pipeline import Pipeline
 from glm130b.parallel.topology import Topology
@@ -16,10 +15,10 @@ class Evaluation:
     after the last."""
 
     def __init__(
-        self, config: RunConfig, *, dataset: GLMDataset, pipeline: Pipeline, topology: Topology, recorder: Recorder
+        self, config: RunConfig, *, rows: Rows, pipeline: Pipeline, topology: Topology, recorder: Recorder
     ) -> None:
         self._config = config
-        self._dataset = dataset
+        self._rows = rows
         self._pipeline = pipeline
         self._topology = topology
         self._recorder = recorder
@@ -39,7 +38,7 @@ class Evaluation:
         reports = self._pipeline.evaluate(
             forward_step(self._topology.device, ShrinkFactors()),
             micro_batches(
-                self._dataset,
+                self._rows,
                 first_sample=0,
                 batch_size=samples,
                 micro_size=micro_size,

@@ -1,10 +1,12 @@
 """What happens around the steps. Every hook runs on every rank, in the order given, so that collectives stay in
 step."""
 
+from dataclasses import replace
 from typing import Protocol
 
 from glm130b.training.metrics import Record, Recorder
 from glm130b.training.progress import Progress
+from glm130b.training.tokens_seen import TokensSeen
 
 
 class Hook(Protocol):
@@ -16,13 +18,15 @@ class Hook(Protocol):
 
 
 class RecordSteps:
-    """Gives each step's record to the sinks."""
+    """Gives each step's record, with the tokens seen by then, to the sinks."""
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: Recorder, tokens_seen: TokensSeen) -> None:
         self._recorder = recorder
+        self._tokens_seen = tokens_seen
 
     def before_training(self, progress: Progress) -> None:
         """Nothing has been measured yet."""
 
     def after_step(self, progress: Progress, record: Record) -> None:
-        self._recorder.write(record)
+        seen = self._tokens_seen.until(progress)
+        self._recorder.write(replace(record, values={**record.values, **seen}))

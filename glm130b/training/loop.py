@@ -11,7 +11,7 @@ def train(stepper: Stepper, progress: Progress, *, train_samples: int, hooks: Se
     """Train from ``progress`` until ``train_samples`` rows are consumed. Collective over the whole job."""
     for hook in hooks:
         hook.before_training(progress)
-    while progress.samples < train_samples:
+    while (progress := stepper.past_skipped_steps(progress)).samples < train_samples:
         progress, record = stepper.step(progress)
         for hook in hooks:
             hook.after_step(progress, record)

@@ -8,17 +8,21 @@ class Progress:
     """Counters at the boundary between two steps."""
 
     step: int = 0
-    """Steps taken, overflow-skipped ones included."""
+    """Steps taken or passed over, overflow-skipped ones included."""
     samples: int = 0
     """Rows consumed: the index of the next row, and all the state that the data has."""
     skipped_updates: int = 0
     """Steps whose update an fp16 overflow skipped."""
+    skipped_steps: int = 0
+    """Steps that were passed over (``data.skip_steps``)."""
 
     def after_step(self, batch_size: int, *, applied: bool) -> "Progress":
         """The counters after one more step over ``batch_size`` rows."""
-        return replace(
-            self,
-            step=self.step + 1,
-            samples=self.samples + batch_size,
-            skipped_updates=self.skipped_updates + (not applied),
-        )
+        return replace(self._beyond(batch_size), skipped_updates=self.skipped_updates + (not applied))
+
+    def after_skipped_step(self, batch_size: int) -> "Progress":
+        """The counters after a step whose ``batch_size`` rows were passed over."""
+        return replace(self._beyond(batch_size), skipped_steps=self.skipped_steps + 1)
+
+    def _beyond(self, batch_size: int) -> "Progress":
+        return replace(self, step=self.step + 1, samples=self.samples + batch_size)

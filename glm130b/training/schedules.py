@@ -6,10 +6,12 @@ that reaches ``train_samples``. Steps count from 0 here.
 
 import math
 from bisect import bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+from glm130b.config.errors import UserError
 from glm130b.config.sections import RunConfig
 
 
@@ -26,6 +28,11 @@ class Schedules:
     """Batch size, learning rate and embedding gradient shrink of a run, and the way between steps and samples."""
 
     config: RunConfig
+
+    def __post_init__(self) -> None:
+        """Raises UserError for a run whose last step is passed over, after which nothing would be saved."""
+        if self.config.data.skip_steps and self.is_skipped(last := self.num_steps - 1):
+            raise UserError(f"data.skip_steps: passes over step {last}, the run's last; end the range before it")
 
     def batch_size(self, samples: int) -> int:
         """Rows in the step that begins at ``samples``: ``start``, then one ``increment`` more at equal distances."""
@@ -53,6 +60,27 @@ class Schedules:
     def embedding_gradient_alpha(self, samples: int) -> float:
         """Factor on the embedding gradient in the step that begins at ``samples``."""
         return self.config.model.embedding_gradient_shrink.alpha.at(samples)
+
+    def is_skipped(self, step: int) -> bool:
+        """Whether the data of ``step`` is passed over (``data.skip_steps``)."""
+        return any(step in range(skip.from_step, skip.from_step + skip.steps) for skip in self.config.data.skip_steps)
+
+    def skipped_before(self, step: int) -> Iterator[range]:
+        """The samples of every stretch of steps before ``step`` that is passed over."""
+        for skip in self.config.data.skip_steps:
+            first, last = (min(end, step) for end in (skip.from_step, skip.from_step + skip.steps))
+            if first < last:
+                yield range(self.samples_at(first), self.samples_at(last))
+
+    def steps_from(self, samples: int) -> Iterator[range]:
+        """The samples of every step that is trained on, from the one that begins at ``samples`` to the end of the
+        run."""
+        step = self.step_at(samples)
+        while samples < self.config.train_samples:
+            after = samples + self.batch_size(samples)
+            if not self.is_skipped(step):
+                yield range(samples, after)
+            step, samples = step + 1, after
 
     @property
     def num_steps(self) -> int:

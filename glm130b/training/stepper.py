@@ -3,8 +3,7 @@
 import time
 
 from glm130b.config.sections import RunConfig
-from glm130b.data.batches import micro_batches
-from glm130b.data.dataset import GLMDataset
+from glm130b.data.loader import Loader
 from glm130b.model.gradient_shrink import ShrinkFactors
 from glm130b.parallel.pipeline import Pipeline
 from glm130b.parallel.topology import Topology, seed_dropout
@@ -22,22 +21,28 @@ class Stepper:
         self,
         config: RunConfig,
         *,
-        dataset: GLMDataset,
+        loader: Loader,
         pipeline: Pipeline,
         engine: ZeroEngine,
         schedules: Schedules,
         topology: Topology,
     ) -> None:
         self._config = config
-        self._dataset = dataset
+        self._loader = loader
         self._pipeline = pipeline
         self._engine = engine
         self._schedules = schedules
         self._topology = topology
 
+    def past_skipped_steps(self, progress: Progress) -> Progress:
+        """``progress`` moved over the steps that ``data.skip_steps`` passes over, if it stands before one."""
+        while self._schedules.is_skipped(progress.step):
+            progress = progress.after_skipped_step(self._schedules.batch_size(progress.samples))
+        return progress
+
     def step(self, progress: Progress) -> tuple[Progress, Record]:
         """The step that begins at ``progress``. Collective over the whole job."""
-        started = time.perf_counter()
+        started, waited = time.perf_counter(), self._loader.seconds_waited
         samples = progress.samples
         batch_size = self._schedules.batch_size(samples)
         learning_rate = self._schedules.learning_rate(samples)
@@ -47,14 +52,7 @@ class Stepper:
 
         reports = self._pipeline.train(
             forward_step(self._topology.device, self._shrink(alpha)),
-            micro_batches(
-                self._dataset,
-                first_sample=samples,
-                batch_size=batch_size,
-                micro_size=self._config.batch.micro_size,
-                data_rank=self._topology.data.rank,
-                data_size=self._topology.data.size,
-            ),
+            self._loader.micro_batches(range(samples, samples + batch_size)),
             num_micro_batches=batch_size // (self._config.batch.micro_size * self._topology.data.size),
             micro_size=self._config.batch.micro_size,
         )
@@ -74,7 +72,9 @@ class Stepper:
                 "shrink_alpha": alpha,
                 "loss_scale": outcome.loss_scale,
                 "skipped_updates": after.skipped_updates,
+                "skipped_steps": after.skipped_steps,
                 "seconds": seconds,
+                "data_wait_seconds": self._loader.seconds_waited - waited,
                 "tokens_per_second": batch_size * self._config.data.sequence_length / seconds,
             },
         )

@@ -48,7 +48,7 @@ def demo(root: Path, command: Command) -> list[str]:
     pwd = Path(command(["pwd"]).strip())
     command([sys.executable, root / "tools" / "demo_corpus.py", "text"])
     texts = ["text/english.jsonl", "text/code.jsonl", "text/chinese.jsonl"]
-    command(["glm130b", "tokenizer", "--output", "tokenizer.model", "--pieces", "4088", *texts])
+    command(["glm130b", "tokenizer", "train", "--output", "tokenizer.model", "--pieces", "4088", *texts])
     for name in ("english", "code", "chinese", "facts"):
         kind = ["--instructions"] if name == "facts" else []
         share = ["--validation-share", "0.1"]

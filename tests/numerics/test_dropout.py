@@ -13,7 +13,7 @@ from megatron.core.fusions import fused_bias_dropout
 from torch import Tensor, nn
 
 from glm130b.config.sections import RunConfig
-from glm130b.data.row import Row
+from glm130b.data.objectives.row import Row
 from glm130b.environment import Launch
 from glm130b.model import embedding
 from glm130b.model.kernels import AttentionKernel
@@ -25,7 +25,7 @@ from glm130b.training.schedules import Schedules
 from glm130b.training.stepper import Stepper
 from tests.harness.pool import run_distributed
 from tests.harness.synthetic import SyntheticRows, small_config
-from tests.harness.training import live_run
+from tests.harness.training import live_run, loader
 
 P = 0.5
 """At one half two independent masks agree on half of their elements, so any other share tells."""
@@ -139,7 +139,7 @@ def drawn(launch: Launch, config: RunConfig) -> Drawn:
     rows: Any = ContinuedRows()
     stepper = Stepper(
         config,
-        dataset=rows,
+        loader=loader(rows, Schedules(config), run.topology),
         pipeline=run.pipeline,
         engine=run.engine,
         schedules=Schedules(config),

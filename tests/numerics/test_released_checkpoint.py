@@ -9,7 +9,7 @@ import torch
 
 from glm130b.checkpoint.released.importing import import_released
 from glm130b.config.sections import RunConfig
-from glm130b.data.row import Segment
+from glm130b.data.objectives.row import Segment
 from glm130b.environment import Launch
 from glm130b.inference.loading import load_run
 from glm130b.model.segments import PackedSegments

@@ -21,7 +21,7 @@ from glm130b.checkpoint.released.room import check_room
 from glm130b.checkpoint.released.source import ReleasedCheckpoint
 from glm130b.config.errors import UserError
 from glm130b.config.sections import RunConfig
-from glm130b.data.tokenizer import Tokenizer
+from glm130b.data.tokenizers.tokenizer import Tokenizer
 from glm130b.training.progress import Progress
 from glm130b.training.schedules import Schedules
 

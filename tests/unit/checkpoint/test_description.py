@@ -9,6 +9,8 @@ import pytest
 
 from glm130b.checkpoint.description import Description, plain
 from glm130b.config.errors import UserError
+from glm130b.config.sections import RunConfig
+from glm130b.data.mixing.era import continued
 from glm130b.training.progress import Progress
 from tests.harness.synthetic import small_config
 
@@ -53,3 +55,25 @@ def test_all_problems_are_told_at_once() -> None:
         described().check_continues(small_config(seed=12, model={"hidden_size": 64}), "other")
     keys = [problem.partition(":")[0] for problem in raised.value.problems]
     assert keys == ["seed", "model.hidden_size", "data.tokenizer"]
+
+
+def test_it_tells_how_the_data_was_mixed(tmp_path: Path) -> None:
+    config = small_config()
+    later = small_config(objective={"mask_share": {"start": 0.5, "end": 0.5}})
+    eras = continued(continued((), config, samples=0), later, samples=24)
+    assert [era.from_samples for era in eras] == [0, 24]
+    (tmp_path / "run.json").write_text(replace(described(), eras=eras).to_json())
+    assert Description.read(tmp_path).eras == eras
+
+
+def test_steps_that_are_behind_a_checkpoint_cannot_be_skipped_any_more() -> None:
+    def skipping(*ranges: tuple[int, int]) -> RunConfig:
+        return small_config(data={"skip_steps": tuple({"from_step": first, "steps": n} for first, n in ranges)})
+
+    # The checkpoint stands before step 3.
+    saved = Description(Progress(3, 24), {}, plain(skipping((1, 4))), "abc")
+    for same in ([(1, 2)], [(1, 4)], [(1, 40)], [(1, 4), (9, 4)]):
+        saved.check_continues(skipping(*same), "abc")
+    for other in ([], [(1, 1)], [(0, 4)]):
+        with pytest.raises(UserError, match=r"data\.skip_steps: differs before step 3"):
+            saved.check_continues(skipping(*other), "abc")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from glm130b.data.row import Segment
+from glm130b.data.objectives.row import Segment
 from tests.harness.reference_glm import Embedding, ReferenceGLM, from_released_layout, row_losses, visibility
 from tests.harness.reference_layers import DeepNormLayer
 from tests.unit.harness.tiny_glm import (

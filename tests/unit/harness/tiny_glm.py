@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from glm130b.config.model import ModelConfig
-from glm130b.data.row import Row, Segment
+from glm130b.data.objectives.row import Row, Segment
 from tests.harness.reference_glm import ReferenceGLM
 
 VOCABULARY, LENGTH = 29, 12

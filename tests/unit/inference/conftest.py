@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from glm130b.config.sections import RunConfig
-from glm130b.data import tokenizer_training
-from glm130b.data.tokenizer import Tokenizer
+from glm130b.data.tokenizers import training as tokenizer_training
+from glm130b.data.tokenizers.tokenizer import Tokenizer
 from tests.harness.pool import run_distributed
 from tests.harness.synthetic import small_config
 from tests.unit.data.text_files import docstrings, write_jsonl

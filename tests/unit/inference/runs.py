@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from glm130b.config.sections import RunConfig
 from glm130b.data.batch import MicroBatch, collate
-from glm130b.data.tokenizer import Tokenizer
+from glm130b.data.tokenizers.tokenizer import Tokenizer
 from glm130b.environment import Launch
 from glm130b.model.segments import PackedSegments
 from glm130b.parallel.pipeline import LossFunction

@@ -10,14 +10,14 @@ from torch import Tensor
 
 from glm130b.config.errors import UserError
 from glm130b.config.model import ModelConfig
-from glm130b.data.blank_infilling import gmask_sample, mask_sample
-from glm130b.data.special_tokens import SpecialTokens
-from glm130b.data.tokenizer import Tokenizer
+from glm130b.data.tokenizers.special_tokens import SpecialTokens
+from glm130b.data.tokenizers.tokenizer import Tokenizer
 from glm130b.environment import Launch
 from glm130b.inference.blank_filling import Filling, fill_blanks
 from glm130b.inference.loading import TrainedModel, load_run
 from glm130b.inference.sampling import Sampling
 from glm130b.model.segments import PackedSegments
+from tests.harness.plain_infilling import gmask_sample, mask_sample
 from tests.harness.pool import run_distributed
 from tests.harness.synthetic import small_config
 from tests.unit.inference.conftest import SavedRun

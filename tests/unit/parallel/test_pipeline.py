@@ -10,7 +10,7 @@ from torch import Tensor
 from glm130b.config.sections import RunConfig
 from glm130b.data.batch import MicroBatch
 from glm130b.data.batches import micro_batches
-from glm130b.data.row import Row
+from glm130b.data.objectives.row import Row
 from glm130b.environment import Launch
 from glm130b.model.gradient_shrink import ShrinkFactors
 from glm130b.model.segments import PackedSegments

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from glm130b.config.sections import RunConfig
-from glm130b.data.row import Row
+from glm130b.data.objectives.row import Row
 from glm130b.environment import Launch
 from glm130b.parallel.topology import disconnect
 from glm130b.training.evaluation import Evaluation
@@ -45,9 +45,7 @@ def evaluations(launch: Launch, config: RunConfig, start: Progress) -> tuple[lis
     run = live_run(config, launch)
     kept = Kept()
     rows: Any = Rows()
-    evaluation = Evaluation(
-        config, dataset=rows, pipeline=run.pipeline, topology=run.topology, recorder=Recorder([kept])
-    )
+    evaluation = Evaluation(config, rows=rows, pipeline=run.pipeline, topology=run.topology, recorder=Recorder([kept]))
     train(run.stepper, start, train_samples=config.train_samples, hooks=[evaluation])
     assert run.stage.training
     disconnect()

@@ -10,8 +10,14 @@ from glm130b.training.progress import Progress
 class Stepper:
     """Steps of four rows that only count."""
 
-    def __init__(self, calls: list[str]) -> None:
+    def __init__(self, calls: list[str], skipped: range) -> None:
         self._calls = calls
+        self._skipped = skipped
+
+    def past_skipped_steps(self, progress: Progress) -> Progress:
+        while progress.step in self._skipped:
+            progress = progress.after_skipped_step(4)
+        return progress
 
     def step(self, progress: Progress) -> tuple[Progress, Record]:
         after = progress.after_step(4, applied=True)
@@ -34,9 +40,9 @@ class Hook:
         self._calls.append(f"{self._name} after {progress.step}")
 
 
-def run(start: Progress, train_samples: int) -> tuple[Progress, list[str]]:
+def run(start: Progress, train_samples: int, skipped: range = range(0)) -> tuple[Progress, list[str]]:
     calls: list[str] = []
-    stepper: Any = Stepper(calls)
+    stepper: Any = Stepper(calls, skipped)
     hooks = [Hook("a", calls), Hook("b", calls)]
     return train(stepper, start, train_samples=train_samples, hooks=hooks), calls
 
@@ -67,3 +73,13 @@ def test_a_finished_run_trains_nothing() -> None:
         end, calls = run(finished, train_samples=8)
         assert end == finished
         assert calls == ["a before 2", "b before 2"]
+
+
+def test_skipped_steps_are_passed_over_wherever_the_run_begins() -> None:
+    skipped = range(1, 4)
+    end, calls = run(Progress(), 24, skipped)
+    assert end == Progress(step=6, samples=24, skipped_steps=3)
+    assert calls[2:] == [f"{what} {n}" for n in (1, 5, 6) for what in ("step", "a after", "b after")]
+    for start in (1, 2, 3):  # a run that resumes before, inside and at the end of the range
+        _, resumed = run(Progress(start, 4 * start), 24, skipped)
+        assert resumed[2:] == calls[5:]

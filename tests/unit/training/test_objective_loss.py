@@ -69,7 +69,7 @@ def test_a_row_weighs_the_same_however_few_tokens_it_predicts() -> None:
     value, report = loss(output)
     means = [token_losses_BS[row][mask_BS[row]].mean().item() for row in range(2)]
     assert value.item() == pytest.approx(sum(means) / 2)
-    expected = {"mask": (means[0], 1), "gmask": (means[1], 1), "instruction": (0, 0)}
+    expected = {"mask": (means[0], 1), "smask": (0, 0), "gmask": (means[1], 1), "instruction": (0, 0)}
     for name, pair in zip(OBJECTIVES, report.tolist(), strict=True):
         assert pair == pytest.approx(expected[name])
 
@@ -97,6 +97,7 @@ def test_sums_by_objective_are_exact() -> None:
     assert sums.dtype == torch.float64
     assert dict(zip(OBJECTIVES, sums.tolist(), strict=True)) == {
         "mask": [2.0, 1.0],
+        "smask": [0.0, 0.0],
         "gmask": [0.0, 0.0],
         "instruction": [1.75, 2.0],
     }
@@ -122,7 +123,7 @@ def test_means_do_not_depend_on_ranks_or_micro_batches() -> None:
     rows = [(0.5 + 0.375 * row, ("gmask", "mask", "gmask", "instruction")[row % 4]) for row in range(8)]
     by_objective = {name: [loss for loss, objective in rows if objective == name] for name in OBJECTIVES}
     expected = {"loss": sum(loss for loss, _ in rows) / 8} | {
-        f"loss/{name}": sum(losses) / len(losses) for name, losses in by_objective.items()
+        f"loss/{name}": sum(losses) / len(losses) for name, losses in by_objective.items() if losses
     }
     for tensor, world_size, micro_size in ((1, 1, 1), (1, 1, 8), (1, 2, 2), (1, 2, 4), (2, 4, 1)):
         for losses in run_distributed(means, world_size, tensor, micro_size, rows):

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from glm130b.config.errors import UserError
 from glm130b.config.load import load_config
 from glm130b.training.schedules import Schedules
 
@@ -116,3 +117,35 @@ def test_embedding_gradient_shrink_follows_its_ramp() -> None:
 def test_schedules_need_no_torch() -> None:
     program = "import sys, glm130b.training.schedules; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_skipped_steps_are_a_function_of_the_step_alone() -> None:
+    run = schedules(
+        *("batch.global_size=10", "batch.ramp=null", "evaluation.samples=10", "train_samples=100"),
+        "data.skip_steps=[{from_step: 2, steps: 3}, {from_step: 7, steps: 1}]",
+    )
+    taken = [0, 1, 5, 6, 8, 9]
+    assert [step for step in range(10) if not run.is_skipped(step)] == taken
+    for begin in range(11):
+        assert list(run.steps_from(10 * begin)) == [range(10 * s, 10 * s + 10) for s in taken if s >= begin]
+    assert [list(run.skipped_before(step)) for step in (2, 4, 5, 9)] == [
+        [],
+        [range(20, 40)],
+        [range(20, 50)],
+        [range(20, 50), range(70, 80)],
+    ]
+
+
+def test_skipped_steps_count_rows_of_a_ramp_as_trained_ones_do() -> None:
+    ramped = ["batch.global_size=12", "batch.ramp={start: 4, increment: 4, over_samples: 16}", "evaluation.samples=12"]
+    whole = list(schedules(*ramped, "train_samples=100").steps_from(0))
+    without = schedules(*ramped, "train_samples=100", "data.skip_steps=[{from_step: 1, steps: 2}]")
+    assert list(without.steps_from(0)) == [whole[0], *whole[3:]]
+    assert list(without.skipped_before(9)) == [range(whole[1].start, whole[2].stop)]
+
+
+def test_the_last_step_cannot_be_passed_over() -> None:
+    run = ["batch.global_size=10", "batch.ramp=null", "evaluation.samples=10", "train_samples=95"]
+    schedules(*run, "data.skip_steps=[{from_step: 8, steps: 1}]")
+    with pytest.raises(UserError, match=r"data\.skip_steps: passes over step 9, the run's last"):
+        schedules(*run, "data.skip_steps=[{from_step: 8, steps: 2}]")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from glm130b.config.sections import RunConfig
 from glm130b.data.batch import MicroBatch
-from glm130b.data.row import Row
+from glm130b.data.objectives.row import Row
 from glm130b.environment import Launch
 from glm130b.model.gradient_shrink import ShrinkFactors
 from glm130b.model.segments import PackedSegments
@@ -24,11 +24,13 @@ from glm130b.training.schedules import Schedules
 from glm130b.training.stepper import Stepper
 from tests.harness.pool import run_distributed
 from tests.harness.synthetic import SyntheticRows, small_config
-from tests.harness.training import live_run
+from tests.harness.training import live_run, loader
 
+TIMES = ("seconds", "data_wait_seconds", "tokens_per_second")
 KEYS = {
     *("loss", "loss/mask", "loss/gmask", "loss/instruction", "gradient_norm", "learning_rate", "batch_size"),
-    *("shrink_alpha", "loss_scale", "skipped_updates", "seconds", "tokens_per_second"),
+    *("shrink_alpha", "loss_scale", "skipped_updates", "skipped_steps"),
+    *("seconds", "data_wait_seconds", "tokens_per_second"),
 }
 
 
@@ -79,8 +81,14 @@ class Parts(nn.Module):
 def asked_in(launch: Launch, config: RunConfig, count: int) -> tuple[list[Asked], list[tuple[Progress, Record]]]:
     topology = live_run(config, launch).topology
     parts: Any = Parts()
+    schedules = Schedules(config)
     stepper = Stepper(
-        config, dataset=parts, pipeline=parts, engine=parts, schedules=Schedules(config), topology=topology
+        config,
+        loader=loader(parts, schedules, topology),
+        pipeline=parts,
+        engine=parts,
+        schedules=schedules,
+        topology=topology,
     )
     progress, results = Progress(), []
     for _ in range(count):
@@ -121,8 +129,8 @@ def test_data_parallel_ranks_share_the_rows_of_a_step() -> None:
     assert [step.samples for step in second] == [[2, 3], [6, 7], [10, 11, 14, 15]]
     assert [step.num_micro_batches for step in first] == [1, 1, 2]
     for (_, one), (_, two) in zip(first_results, second_results, strict=True):
-        assert {k: v for k, v in one.values.items() if k not in ("seconds", "tokens_per_second")} == {
-            k: v for k, v in two.values.items() if k not in ("seconds", "tokens_per_second")
+        assert {k: v for k, v in one.values.items() if k not in TIMES} == {
+            k: v for k, v in two.values.items() if k not in TIMES
         }
 
 

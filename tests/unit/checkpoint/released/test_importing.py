@@ -16,7 +16,7 @@ from glm130b.checkpoint.released.importing import import_released
 from glm130b.checkpoint.released.source import ReleasedCheckpoint
 from glm130b.config.errors import UserError
 from glm130b.config.sections import RunConfig
-from glm130b.data.tokenizer import Tokenizer
+from glm130b.data.tokenizers.tokenizer import Tokenizer
 from glm130b.training.progress import Progress
 from tests.harness.reference_glm import from_released_layout
 from tests.harness.released import released_weights, shard_path, write_released

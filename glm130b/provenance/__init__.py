@@ -1,0 +1,1 @@
+"""What a run read, and where it stands in the files: ``glm130b samples``."""
