@@ -104,6 +104,26 @@ def broken(*overrides: str, world_size: int | None = None) -> list[str]:
             ["parallel.virtual_stages=2", "model.num_layers=6"],
             "model.num_layers: 6 is not a multiple of 4 (parallel.pipeline x virtual_stages); write for example 4 or 8",
         ),
+        (["objective.smask_share=-0.1"], "objective.smask_share: "),
+        (
+            ["objective.mask_share=0.7", "objective.smask_share=0.4"],
+            "objective.smask_share: comes to 1.1 together with objective.mask_share",
+        ),
+        (
+            [
+                "objective.mask_share={start: 0.2, end: 0.8, over_samples: 40}",
+                "objective.smask_share={start: 0.4, end: 0.1, from_samples: 20, over_samples: 80}",
+            ],
+            "objective.smask_share: comes to 1.125 together",
+        ),
+        (
+            ["data.skip_steps=[{from_step: 5, steps: 2}, {from_step: 7, steps: 1}]"],
+            "data.skip_steps: the range from step 7 does not lie behind the one from step 5",
+        ),
+        (
+            ["objective.mask.text_tokens=63"],
+            "objective.mask.text_tokens: 63 leave no room for a target in the 64 tokens of a sample; write at most 62",
+        ),
         (
             ["parallel.virtual_stages=2", UNEVEN, "model.num_layers=2"],
             "model.num_layers: 2 layers, embedding and head do not fill 2 stages x 2 virtual stages evenly",

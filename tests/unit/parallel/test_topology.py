@@ -9,6 +9,7 @@ import torch.distributed as dist
 from megatron.core.tensor_parallel import get_cuda_rng_tracker
 from torch import Tensor
 
+from glm130b.config.derived import data_rank
 from glm130b.config.sections import RunConfig
 from glm130b.environment import Launch
 from glm130b.parallel.topology import Topology, seed_dropout
@@ -52,6 +53,7 @@ def test_every_process_stands_where_the_picture_says() -> None:
         assert there["places"]["tensor"] == (tensor, 2)
         assert there["places"]["pipeline"] == (pipeline, 2)
         assert there["places"]["data"] == (data, 2)
+        assert data_rank(config, rank, data_size=2) == data
         assert there["places"]["model"][1] == 4
         assert (there["first"], there["last"]) == (pipeline == 0, pipeline == 1)
     assert places[0]["members"] == {"tensor": [0, 1], "data": [0, 2], "pipeline": [0, 4], "model": [0, 1, 4, 5]}
