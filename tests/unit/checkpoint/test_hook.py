@@ -15,7 +15,8 @@ class Store:
     def __init__(self) -> None:
         self.steps: list[int] = []
 
-    def save(self, progress: Progress) -> None:
+    def save(self, progress: Progress, eras: tuple[str, ...]) -> None:
+        assert eras == ("first", "second")
         self.steps.append(progress.step)
 
 
@@ -32,7 +33,8 @@ class Store:
 )
 def test_every_n_steps_and_once_at_the_end(start: int, end: int, saved: list[int]) -> None:
     store: Any = Store()
-    hook = SaveCheckpoints(store, every_steps=3, train_samples=end)
+    eras: Any = ("first", "second")
+    hook = SaveCheckpoints(store, eras, every_steps=3, train_samples=end)
     hook.before_training(Progress(step=start))
     for step in range(start + 1, end + 1):
         hook.after_step(Progress(step=step, samples=step), Record(kind="train", step=step, samples=step, values={}))
