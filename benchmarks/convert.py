@@ -129,7 +129,7 @@ def _tokenizer(folder: Path) -> Path:
     text, model = folder / "text.jsonl", folder / "tokenizer.model"
     words = (ROOT / "README.md").read_text().replace("\\", " ").replace('"', " ").split("\n")
     text.write_text("\n".join(f'{{"text": "{" ".join(line.split())}"}}' for line in words if line.strip()))
-    command = [sys.executable, "-m", "glm130b", "tokenizer", "--output", model, "--pieces", "400", text]
+    command = [sys.executable, "-m", "glm130b", "tokenizer", "train", "--output", model, "--pieces", "400", text]
     subprocess.run(command, check=True, capture_output=True)
     return model
 

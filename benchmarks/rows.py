@@ -27,6 +27,7 @@ from glm130b.data.corpus.indexed_writer import IndexedDatasetWriter
 from glm130b.data.mixing.era import Era
 from glm130b.data.mixing.mixture import Mixture
 from glm130b.data.objectives.instruction_rows import InstructionRows
+from glm130b.data.objectives.sentences import Sentences
 from glm130b.data.objectives.text_rows import TextRows
 from glm130b.data.tokenizers.special_tokens import SpecialTokens
 from glm130b.data.tokenizers.tokenizer import Tokenizer
@@ -92,7 +93,9 @@ def _ways(folder: Path, options: Namespace) -> dict[str, Callable[[int], object]
     for isolate in (True, False):
         config = _config(folder, options, isolate=isolate)
         corpus = Corpus(folder / "text", split="train", kind="text", tokenizer="", vocab_size=Vocabulary.vocab_size)
-        text = TextRows(corpus, config, source="text", split="train", tokenizer=tokenizer)
+        text = TextRows(
+            corpus, config, source="text", split="train", special=tokenizer.special, sentences=Sentences(tokenizer)
+        )
         plain = PlainRows(corpus, config, Vocabulary.special)
         documents = "documents apart" if isolate else "documents together"
         for name, objective in (("[MASK]", "mask"), ("[gMASK]", "gmask"), ("30 / 70", "mix"), ("[sMASK]", "smask")):

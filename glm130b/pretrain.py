@@ -87,9 +87,11 @@ def pretrain(config: RunConfig, launch: Launch) -> None:
             eras=eras,
         )
         print(told, flush=True)
-    train(stepper, progress, train_samples=config.train_samples, hooks=hooks)
-    loader.close()
-    recorder.close()
+    try:
+        train(stepper, progress, train_samples=config.train_samples, hooks=hooks)
+    finally:
+        loader.close()
+        recorder.close()
     disconnect()
 
 

@@ -11,6 +11,7 @@ from glm130b.config.errors import UserError
 from glm130b.config.sections import RunConfig
 from glm130b.data.mixing.era import Era
 from glm130b.training.progress import Progress
+from glm130b.training.schedules import Schedules
 
 _FREE_IN_MODEL = ("model.attention_dropout", "model.hidden_dropout", "model.embedding_gradient_shrink.")
 _FIXED = ("seed", "data.sequence_length")
@@ -56,7 +57,10 @@ class Description:
                 data["optimizer_state"],
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{file}: cannot be read ({error!r}); point `latest` at another checkpoint") from error
+            raise UserError(
+                f"{file}: cannot be read, or is of an older version ({error!r}); point `latest` at another checkpoint, "
+                "or choose another name for a new run"
+            ) from error
 
     def changes(self, config: RunConfig) -> dict[str, tuple[Any, Any]]:
         """Keys whose value differs between the checkpoint's config and this one, with both values."""
@@ -77,6 +81,11 @@ class Description:
             problems.append(
                 f"data.skip_steps: differs before step {self.progress.step}, which the checkpoint has behind it; name "
                 "steps from there on, or go back to an earlier checkpoint"
+            )
+        if config.data.skip_steps and Schedules(config).samples_at(self.progress.step) != self.progress.samples:
+            problems.append(
+                "data.skip_steps: the batch sizes of this run have changed on the way, so its steps cannot be told "
+                "from the config; set batch.* back, or change the data's weights instead"
             )
         if self.tokenizer != tokenizer:
             problems.append(

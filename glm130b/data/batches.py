@@ -13,6 +13,11 @@ class Rows(Protocol):
     def __getitem__(self, sample_index: int) -> Row: ...
 
 
+def micro_batch(rows: Rows, samples: range) -> MicroBatch:
+    """The rows with these sample indices, put side by side."""
+    return collate([rows[sample] for sample in samples])
+
+
 def micro_batch_ranges(step: range, *, micro_size: int, data_rank: int, data_size: int) -> Iterator[range]:
     """Sample indices of each micro-batch that a rank has in the step that consumes the samples ``step``.
 
@@ -30,4 +35,4 @@ def micro_batches(
     """The micro-batches of one step on one data-parallel rank, built as they are asked for."""
     step = range(first_sample, first_sample + batch_size)
     for samples in micro_batch_ranges(step, micro_size=micro_size, data_rank=data_rank, data_size=data_size):
-        yield collate([rows[sample] for sample in samples])
+        yield micro_batch(rows, samples)

@@ -1,15 +1,20 @@
 """Micro-batches ahead of time: worker processes build the rows of the steps to come while the model computes."""
 
+import multiprocessing
+import os
 import time
 from collections.abc import Callable, Iterator
 from itertools import chain
+from multiprocessing.context import BaseContext
+from threading import Thread
 from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
 
+from glm130b.config.errors import UserError
 from glm130b.config.sections import RunConfig
-from glm130b.data.batch import MicroBatch, collate
-from glm130b.data.batches import Rows, micro_batch_ranges
+from glm130b.data.batch import MicroBatch
+from glm130b.data.batches import Rows, micro_batch, micro_batch_ranges
 
 StepsFrom = Callable[[int], Iterator[range]]
 """The sample ranges of the steps that a run takes from a sample on, in their order."""
@@ -30,19 +35,24 @@ class Loader:
         self._micro_size, self._data_rank, self._data_size = config.batch.micro_size, data_rank, data_size
         self._steps_from = steps_from
         self._foreseen: Iterator[range] = iter(())
-        self._built: Iterator[MicroBatch] = iter(())
+        self._built: Iterator[MicroBatch | UserError] = iter(())
         self.seconds_waited = 0.0
         """Time spent so far in waiting for micro-batches that were not ready, or in building them here."""
 
     def micro_batches(self, step: range) -> Iterator[MicroBatch]:
-        """This rank's micro-batches of the step that consumes the samples ``step``."""
+        """This rank's micro-batches of the step that consumes the samples ``step``. Raises UserError for what a row
+        meets in the user's files."""
         if next(self._foreseen, None) != step:
             self._start(step)
+        upcoming, self._foreseen = self._foreseen, iter(())  # a step that is not read to its end is not gone on from
         for _ in self._ranges(step):
             began = time.perf_counter()
             batch = next(self._built)
             self.seconds_waited += time.perf_counter() - began
+            if isinstance(batch, UserError):
+                raise batch
             yield batch
+        self._foreseen = upcoming
 
     def close(self) -> None:
         """End the workers."""
@@ -62,8 +72,8 @@ class Loader:
                 num_workers=workers,
                 prefetch_factor=self._data.prefetch_batches if workers else None,
                 pin_memory=self._pin_memory,
-                # A fork would copy a process that may already hold threads and a GPU.
-                multiprocessing_context="forkserver" if workers else None,
+                multiprocessing_context=_forks_of_a_clean_process() if workers else None,
+                worker_init_fn=_end_with_the_trainer if workers else None,
             )
         )
 
@@ -73,14 +83,38 @@ class Loader:
         )
 
 
-class _MicroBatches(Dataset[MicroBatch]):
-    """Micro-batches by their range of samples."""
+class _MicroBatches(Dataset[MicroBatch | UserError]):
+    """Micro-batches by their range of samples, or what the user has to mend: raised in a worker, it would arrive as a
+    trace."""
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
 
-    def __getitem__(self, samples: range) -> MicroBatch:
-        return collate([self._rows[sample] for sample in samples])
+    def __getitem__(self, samples: range) -> MicroBatch | UserError:
+        try:
+            return micro_batch(self._rows, samples)
+        except UserError as error:
+            return error
+
+
+def _forks_of_a_clean_process() -> BaseContext:
+    """A fork of the trainer itself would copy its threads and its hold on a GPU. The clean process imports once for all
+    workers."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
+
+
+def _end_with_the_trainer(worker: int) -> None:
+    """A trainer that is killed cannot end its workers, and the server that forked them outlives it with them."""
+    trainer = multiprocessing.parent_process()
+    assert trainer is not None
+
+    def watch() -> None:
+        trainer.join()
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
 
 
 def _as_it_is(batch: Any) -> Any:

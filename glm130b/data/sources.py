@@ -11,6 +11,7 @@ from glm130b.data.mixing.mixture import Draw
 from glm130b.data.mixing.shares import Kind
 from glm130b.data.objectives.instruction_rows import InstructionRows
 from glm130b.data.objectives.row import Row
+from glm130b.data.objectives.sentences import Sentences
 from glm130b.data.objectives.text_rows import TextRows
 from glm130b.data.tokenizers.tokenizer import Tokenizer
 
@@ -26,6 +27,7 @@ class Sources:
         self._instructions: dict[str, InstructionRows] = {}
         tokenizer = Tokenizer.load(config.data.tokenizer)
         self.tokenizer_fingerprint = tokenizer.fingerprint
+        sentences = Sentences(tokenizer)
         problems = []
         if tokenizer.vocab_size > config.model.vocab_size:
             problems.append(
@@ -45,7 +47,9 @@ class Sources:
                     vocab_size=tokenizer.vocab_size,
                 )
                 if section == "text":
-                    self._text[name] = TextRows(corpus, config, source=name, split=split, tokenizer=tokenizer)
+                    self._text[name] = TextRows(
+                        corpus, config, source=name, split=split, special=tokenizer.special, sentences=sentences
+                    )
                 else:
                     self._instructions[name] = InstructionRows(
                         corpus, config, source=name, split=split, special=tokenizer.special

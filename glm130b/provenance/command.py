@@ -64,11 +64,12 @@ def _step(config: RunConfig, rows: GLMDataset, arguments: Namespace) -> Iterator
     if not 0 <= step < schedules.num_steps:
         raise UserError(f"--step {step}: the run has steps 0 .. {schedules.num_steps - 1}; name one of them")
     samples = range(schedules.samples_at(step), schedules.samples_at(step + 1))
+    shown = samples if arguments.rank is None else list(_of_rank(config, samples, arguments))
     yield f"step {step} takes samples {samples.start} .. {samples.stop - 1}"
     if schedules.is_skipped(step):
         yield "it is passed over (data.skip_steps): nothing is learned from them"
     tokenizer = Tokenizer.load(config.data.tokenizer)
-    for sample in samples if arguments.rank is None else _of_rank(config, samples, arguments):
+    for sample in shown:
         draw, row = rows.mixture.locate(sample), rows[sample]
         section = "instructions" if draw.objective == "instruction" else "text"
         yield f"sample {sample}: {draw.objective}, data.{section}.{draw.source}, draw {draw.ordinal}"
@@ -102,7 +103,8 @@ def _found(config: RunConfig, rows: GLMDataset, text_hash: str) -> Iterator[str]
             found = True
             yield f"data.{section}.{name}: {place(document)}, {document.length} tokens"
             for sample in readings(rows, section, name, document, num_samples=config.train_samples):
-                yield f"  sample {sample} of step {schedules.step_at(sample)}"
+                step = schedules.step_at(sample)
+                yield f"  sample {sample} of step {step}{' (passed over)' if schedules.is_skipped(step) else ''}"
     if not found:
         raise UserError(
             f"--find {text_hash}: no training document has this hash; --step shows hashes, and held-out documents are "

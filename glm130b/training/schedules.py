@@ -73,10 +73,10 @@ class Schedules:
                 yield range(self.samples_at(first), self.samples_at(last))
 
     def steps_from(self, samples: int) -> Iterator[range]:
-        """The samples of every step that is trained on, from the one that begins at ``samples`` to the end of the
-        run."""
+        """The samples of every step that is trained on, from the one that begins at ``samples``; they go on behind the
+        end of the run."""
         step = self.step_at(samples)
-        while samples < self.config.train_samples:
+        while True:
             after = samples + self.batch_size(samples)
             if not self.is_skipped(step):
                 yield range(samples, after)

@@ -51,7 +51,14 @@ def write(file: Path, texts: Sequence[str]) -> None:
 def prepare(folder: Path, output: str, *options: str) -> "subprocess.Popen[str]":
     words = ["prepare", "--tokenizer", "tokenizer.model", "--drop-duplicates", "--output", output, *options, "in"]
     pipe = subprocess.PIPE
-    return subprocess.Popen([GLM130B, *words], cwd=folder, stdout=pipe, stderr=pipe, text=True)
+    return subprocess.Popen(
+        [GLM130B, *words], cwd=folder, stdout=pipe, stderr=pipe, text=True, preexec_fn=_heed_interrupts
+    )
+
+
+def _heed_interrupts() -> None:
+    """Tests that a shell started in the background were told to ignore them, and would hand that on."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def workers_of(process: "subprocess.Popen[str]") -> list[int]:
@@ -164,7 +171,7 @@ def test_an_interrupt_ends_all_processes(workplace: Path) -> None:
         workers = workers_of(process)
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)
-        assert process.returncode != 0
+        assert process.returncode == 130
     assert not any(map(is_alive, workers))
 
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,27 @@ def test_a_mistake_is_a_message_and_status_2(capsys: pytest.CaptureFixture[str])
         "glm130b: error: seed: -1 is too small; write 0 or more",
         "glm130b: error: model.num_layer: unknown key; the nearest is model.num_layers",
     ]
+
+
+@pytest.mark.parametrize(
+    ("words", "goes_on"),
+    [
+        (["plan", TINY], ""),
+        (
+            ["prepare", "a.txt", "--tokenizer", "t", "--output", "o"],
+            "; the same command goes on where this one ended",
+        ),
+    ],
+)
+def test_an_interrupt_is_one_line_and_status_130(
+    words: list[str], goes_on: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(arguments: Namespace) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"{COMMANDS[words[0]].module}.run", interrupted)
+    assert main(words) == 130
+    assert capsys.readouterr().err == f"glm130b: interrupted{goes_on}\n"
 
 
 def test_help_lists_what_users_may_call(capsys: pytest.CaptureFixture[str]) -> None:

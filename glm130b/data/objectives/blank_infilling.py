@@ -14,7 +14,6 @@ import numpy as np
 from glm130b.data.arrays import Int64Array
 from glm130b.data.objectives.pieces import Pieces, Room, Stretch
 from glm130b.data.objectives.row import Origin, Row, Segment
-from glm130b.data.objectives.sample import Sample
 from glm130b.data.objectives.spans import Spans
 from glm130b.data.tokenizers.special_tokens import SpecialTokens
 
@@ -110,21 +109,6 @@ def continuation_row(
             row.positions[target:end] = blank - segment.start
         row.block_positions[target:end] = np.arange(1, end - target + 1)
     return row
-
-
-def fill_sample(
-    context: Int64Array, answer: Int64Array, *, special: SpecialTokens, target_positions: Int64Array
-) -> Sample:
-    """A context with its blank and an answer, closed by [eop]; ``target_positions`` are one more than its tokens."""
-    tokens = np.concatenate((context, [special.sop], answer))
-    return Sample(
-        tokens=tokens,
-        targets=np.concatenate((context, answer, [special.eop])),
-        loss_mask=np.arange(len(tokens)) >= len(context),
-        positions=np.concatenate((np.arange(len(context)), target_positions)),
-        block_positions=np.concatenate((np.zeros_like(context), np.arange(1, len(answer) + 2))),
-        context_length=len(context),
-    )
 
 
 def _empty_row(

@@ -18,7 +18,7 @@ from glm130b.data.objectives.pieces import Pieces, Room, Stretch
 from glm130b.data.objectives.row import Row
 from glm130b.data.objectives.sentences import Sentences, most_sentences
 from glm130b.data.objectives.spans import draw_spans, most_spans, uniform
-from glm130b.data.tokenizers.tokenizer import Tokenizer
+from glm130b.data.tokenizers.special_tokens import SpecialTokens
 
 
 class TextRows:
@@ -32,9 +32,18 @@ class TextRows:
     the stretch of each row is drawn among all, as the original did.
     """
 
-    def __init__(self, corpus: Corpus, config: RunConfig, *, source: str, split: str, tokenizer: Tokenizer) -> None:
+    def __init__(
+        self,
+        corpus: Corpus,
+        config: RunConfig,
+        *,
+        source: str,
+        split: str,
+        special: SpecialTokens,
+        sentences: Sentences,
+    ) -> None:
         """Raises UserError if the corpus does not fill a row."""
-        self._corpus, self._config, self._source, self._special = corpus, config, source, tokenizer.special
+        self._corpus, self._config, self._source, self._special = corpus, config, source, special
         self._purpose = (config.seed, split, "text", source)
         length, objective = config.data.sequence_length, config.objective
         # [gMASK] and [sop] come on top; without [eop] the last token is only predicted, so that the row reads one
@@ -56,7 +65,7 @@ class TextRows:
             self._blanked = dict.fromkeys(
                 self._blanked, _Blanked.cut(text_tokens, objective.mask, objective.samples_per_row)
             )
-        self._sentences = Sentences(tokenizer)
+        self._sentences = sentences
 
     def row(self, objective: str, ordinal: int) -> Row:
         """The row for draw ``ordinal`` of this corpus, with its blanks for ``mask``, ``smask`` or ``gmask``."""

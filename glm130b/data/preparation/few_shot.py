@@ -113,7 +113,7 @@ class VariedPairs:
         return prompt.replace(BLANK, answer) if BLANK in prompt else f"{prompt}\n{answer}"
 
     def _worded(self, prompt: str, answer: str, rationale: str | None) -> tuple[str, str]:
-        if rationale is None:
+        if rationale is None or BLANK in prompt:  # inside a sentence no reasoning can stand
             return prompt, answer
         return f"{prompt}\n{self.wording.request}", f"{rationale}\n{self.wording.conclusion} {answer}"
 

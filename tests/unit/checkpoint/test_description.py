@@ -72,8 +72,18 @@ def test_steps_that_are_behind_a_checkpoint_cannot_be_skipped_any_more() -> None
 
     # The checkpoint stands before step 3.
     saved = Description(Progress(3, 24), {}, plain(skipping((1, 4))), "abc")
-    for same in ([(1, 2)], [(1, 4)], [(1, 40)], [(1, 4), (9, 4)]):
+    for same in ([(1, 2)], [(1, 4)], [(1, 18)], [(1, 4), (9, 4)]):
         saved.check_continues(skipping(*same), "abc")
     for other in ([], [(1, 1)], [(0, 4)]):
         with pytest.raises(UserError, match=r"data\.skip_steps: differs before step 3"):
             saved.check_continues(skipping(*other), "abc")
+
+
+def test_steps_cannot_be_skipped_once_batch_sizes_have_changed() -> None:
+    saved = Description(Progress(3, 24), {}, plain(small_config()), "abc")
+    ahead = {"skip_steps": ({"from_step": 6, "steps": 2},)}
+    saved.check_continues(small_config(data=ahead), "abc")
+    larger = {"global_size": 16}
+    saved.check_continues(small_config(batch=larger), "abc")
+    with pytest.raises(UserError, match=r"data\.skip_steps: the batch sizes of this run have changed"):
+        saved.check_continues(small_config(batch=larger, data=ahead), "abc")

@@ -39,7 +39,10 @@ TINY = Path(__file__).parents[1] / "run.yaml"
         ("folder=3", "folder: 3 is not text; put it in quotes if it is meant as a name"),
         ("name=a b", "name: \"a b\" is no name; write letters, digits, '.', '_' or '-', a letter or digit first"),
         ("logging=3", "logging: 3 is not a section; write wandb, project under the key"),
-        ("data.text.code=[1]", "data.text.code: [1] is not a section; write path, weight, held_out_share under the key"),
+        (
+            "data.text.code=[1]",
+            "data.text.code: [1] is not a section; write path, weight, held_out_share under the key",
+        ),
         ("data.text=3", "data.text: 3 is not a section; write one `name: {...}` line for each entry under the key"),
         (
             "objective.mask_share=most",

@@ -1,12 +1,18 @@
 """Micro-batches come in the order of the steps, whoever builds them and wherever one begins."""
 
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from itertools import islice
+from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
+from glm130b.config.errors import UserError
 from glm130b.config.sections import RunConfig
 from glm130b.data.batch import MicroBatch
 from glm130b.data.batches import Rows, micro_batches
@@ -16,6 +22,16 @@ from tests.harness.synthetic import SyntheticRows, small_config
 
 STEP = 8
 
+TRAINER = """
+import time
+from tests.unit.data.test_loader import loader
+if __name__ == "__main__":
+    rows = loader(2)
+    list(rows.micro_batches(range(8)))
+    print("training", flush=True)
+    time.sleep(60)
+"""
+
 
 class SlowRows(SyntheticRows):
     """A row takes a while."""
@@ -23,6 +39,13 @@ class SlowRows(SyntheticRows):
     def __getitem__(self, sample_index: int) -> Row:
         time.sleep(0.02)
         return super().__getitem__(sample_index)
+
+
+class UnmendedRows(SyntheticRows):
+    """Every row meets a file that the user has to mend."""
+
+    def __getitem__(self, sample_index: int) -> Row:
+        raise UserError(["corpus a: is damaged", "corpus b: is too"])
 
 
 class BrokenRows(SyntheticRows):
@@ -123,3 +146,36 @@ def test_what_a_row_meets_reaches_the_training_process(workers: int) -> None:
     with pytest.raises(OSError, match="the disk is gone"):
         list(rows.micro_batches(third))
     rows.close()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_the_user_has_to_mend_is_told_as_it_is(workers: int) -> None:
+    rows = loader(workers, UnmendedRows())
+    with pytest.raises(UserError) as caught:
+        list(rows.micro_batches(range(8)))
+    assert list(caught.value.problems) == ["corpus a: is damaged", "corpus b: is too"]
+    rows.close()
+
+
+def test_a_step_that_was_not_read_to_its_end_does_not_shift_the_next() -> None:
+    rows = loader(0)
+    next(rows.micro_batches(range(8)))
+    assert_same(list(rows.micro_batches(range(8, 16))), expected(range(8, 16)))
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_workers_end_with_a_trainer_that_is_killed(root: Path, how: signal.Signals) -> None:
+    trainer = subprocess.Popen(
+        [sys.executable, "-c", TRAINER], cwd=root, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert trainer.stdout is not None
+    assert trainer.stdout.readline() == "training\n"
+    children = psutil.Process(trainer.pid).children(recursive=True)
+    assert len(children) >= 2
+    trainer.send_signal(how)
+    _, alive = psutil.wait_procs(children, timeout=20)
+    for process in alive:
+        process.kill()
+    assert not alive
+    trainer.wait(timeout=10)
+    trainer.stdout.close()

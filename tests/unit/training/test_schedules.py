@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -127,7 +128,8 @@ def test_skipped_steps_are_a_function_of_the_step_alone() -> None:
     taken = [0, 1, 5, 6, 8, 9]
     assert [step for step in range(10) if not run.is_skipped(step)] == taken
     for begin in range(11):
-        assert list(run.steps_from(10 * begin)) == [range(10 * s, 10 * s + 10) for s in taken if s >= begin]
+        steps = [range(10 * s, 10 * s + 10) for s in (*taken, *range(10, 20)) if s >= begin]
+        assert list(islice(run.steps_from(10 * begin), len(steps))) == steps
     assert [list(run.skipped_before(step)) for step in (2, 4, 5, 9)] == [
         [],
         [range(20, 40)],
@@ -138,9 +140,9 @@ def test_skipped_steps_are_a_function_of_the_step_alone() -> None:
 
 def test_skipped_steps_count_rows_of_a_ramp_as_trained_ones_do() -> None:
     ramped = ["batch.global_size=12", "batch.ramp={start: 4, increment: 4, over_samples: 16}", "evaluation.samples=12"]
-    whole = list(schedules(*ramped, "train_samples=100").steps_from(0))
+    whole = list(islice(schedules(*ramped, "train_samples=100").steps_from(0), 12))
     without = schedules(*ramped, "train_samples=100", "data.skip_steps=[{from_step: 1, steps: 2}]")
-    assert list(without.steps_from(0)) == [whole[0], *whole[3:]]
+    assert list(islice(without.steps_from(0), 10)) == [whole[0], *whole[3:]]
     assert list(without.skipped_before(9)) == [range(whole[1].start, whole[2].stop)]
 
 

@@ -111,10 +111,50 @@ def test_a_new_era_leaves_the_past_and_takes_over_what_is_due(plan: Plan) -> Non
 
 
 def test_eras_of_four_sources_keep_the_bound() -> None:
-    columns = ([0.4, 0.3, 0.2, 0.1], [0.1, 0.2, 0.3, 0.4], [0.7, 0.0, 0.2, 0.1], [0.2, 0.5, 0.2, 0.1])
+    columns = ([0.4, 0.3, 0.2, 0.1], [0.1, 0.2, 0.3, 0.4], [0.7, 0.01, 0.19, 0.1], [0.2, 0.5, 0.2, 0.1])
     for shift in range(40):
         eras = [era_of([number * 37 + (number > 0) * shift], [column]) for number, column in enumerate(columns)]
         assert largest_distance(Plan(eras, 300)) < 1
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.integers(2, 4).flatmap(plans))
+def test_from_its_first_sample_an_era_draws_only_what_has_a_share_in_it(plan: Plan) -> None:
+    sources = [source for source, _ in sequence(plan)]
+    firsts = [era[0].knots[0] for era in plan.eras]
+    for era, first, end in zip(plan.eras, firsts, (*firsts[1:], plan.samples), strict=True):
+        assert all(any(era[source].shares) for source in sources[first:end])
+
+
+@pytest.mark.parametrize("num_sources", range(2, 9))
+@pytest.mark.parametrize("start", [1, 2, 3, 5, 8])
+def test_sources_dropped_at_any_moment_are_not_drawn_again(num_sources: int, start: int) -> None:
+    """Four equal sources of which two end at sample 2 owe these a unit, if they go on to be counted."""
+    for num_kept in range(1, num_sources):
+        for kept in (range(num_kept), range(num_sources - num_kept, num_sources)):
+            after = [float(source in kept) for source in range(num_sources)]
+            plan = Plan([era_of([0], [[1.0] * num_sources]), era_of([start], [after])], start + 30)
+            assert {source for source, _ in sequence(plan)[start:]} <= set(kept)
+            assert largest_distance(plan) < 2
+
+
+def test_a_source_dropped_with_an_era_is_not_owed_what_another_lacks_at_its_end() -> None:
+    """Two halves end with the era, and another four within the next one: what all of them lack is whole samples."""
+    eras = [
+        era_of([0], [[1.0] * 12]),
+        era_of([6, 7], [[0.0] * 6 + [1.0] * 6, [0.0] * 10 + [1.0] * 2]),
+    ]
+    sources = [source for source, _ in sequence(Plan(eras, 100))]
+    assert all(source >= 6 for source in sources[6:])
+
+
+def test_counts_at_places_far_apart_are_kept_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    apportionment = Apportionment([era_of([0], [[0.5, 0.3, 0.2]])])
+    places = range(0, 10**6, 10**5)
+    counts = [apportionment.counts(place) for place in places]
+    monkeypatch.setattr(Apportionment, "_drawn", lambda *_: pytest.fail("drawn once more"))
+    for _ in range(2):
+        assert [apportionment.counts(place) for place in places] == counts
 
 
 def test_a_change_that_no_order_survives_is_written_off() -> None:

@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import numpy as np
 import pytest
 
 from glm130b.data.mixing.due import SAMPLE
@@ -60,3 +61,19 @@ def test_the_staircase_follows_every_ramp_to_an_eighth_of_a_sample(start: int) -
                 )
                 stair += step / SAMPLE
                 assert abs(due - stair) < 1 / 8
+
+
+@pytest.mark.parametrize("constant", [10.0, 1.0, 0.1, 0.01, 0.001, 1e-6, 1e-9])
+@pytest.mark.parametrize("up", [True, False])
+def test_a_weight_that_ramps_against_a_small_one_is_followed_to_a_quarter_of_a_sample(
+    constant: float, up: bool
+) -> None:
+    """A weight ramps in a line, its share does not: near 0 it turns in a few thousand of a million samples."""
+    length = 1_000_000
+    shares = era_shares(era({"r": ramp(1.0 - up, float(up), 0, length), "c": constant}))
+    knots = np.array([*shares.knots, length + 1])
+    assert len(shares.knots) < 5000
+    weight = np.arange(length + 1) / length if up else 1 - np.arange(length + 1) / length
+    exact = np.cumsum(weight / (weight + constant))
+    stairs = np.cumsum(np.repeat(np.array(shares.sources[Source("text", "r")]) / SAMPLE, np.diff(knots)))
+    assert np.abs(stairs - exact).max() < 1 / 4

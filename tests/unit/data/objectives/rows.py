@@ -11,6 +11,7 @@ from glm130b.data.arrays import Int64Array
 from glm130b.data.corpus.corpus import Corpus
 from glm130b.data.objectives.row import Row, Segment
 from glm130b.data.objectives.sample import Sample
+from glm130b.data.objectives.sentences import Sentences
 from glm130b.data.objectives.text_rows import TextRows
 from glm130b.data.tokenizers.special_tokens import SpecialTokens
 from glm130b.data.tokenizers.tokenizer import Tokenizer
@@ -82,7 +83,9 @@ def text_rows(
         objective={"instruction_share": 0.0, **(objective or {})},
     )
     corpus, model_file = cast(Corpus, Stream(documents)), cast(Tokenizer, tokenizer)
-    return TextRows(corpus, config, source="text", split="train", tokenizer=model_file)
+    return TextRows(
+        corpus, config, source="text", split="train", special=model_file.special, sentences=Sentences(model_file)
+    )
 
 
 def segment_targets(row: Row, segment: Segment, special: SpecialTokens) -> Iterator[tuple[int, list[int]]]:

@@ -14,6 +14,7 @@ from glm130b.data.corpus.writer import CorpusWriter
 from glm130b.data.tokenizers.tokenizer import Tokenizer
 from tests.unit.data.preparation.requests import texts
 from tests.unit.data.text_files import docstrings, write_jsonl
+from tests.unit.data.tokenizers.vocabularies import sentence_pieces
 
 TEMPLATES = """
 templates:
@@ -137,14 +138,56 @@ def test_a_run_that_dies_leaves_the_old_corpus(folder: Path, tmp_path: Path, mon
     new = write_jsonl(tmp_path / "b.jsonl", [{"text": "new"}])
     with monkeypatch.context() as patch:
         patch.setattr(CorpusWriter, "add", dies)
-        with pytest.raises(KeyboardInterrupt):
-            prepare(folder, out, str(new))
+        assert prepare(folder, out, str(new)) == 130
     assert {file.name: file.read_bytes() for file in out.iterdir()} == before
     out.rename(tmp_path / ".out.replaced")  # as if it had been killed between the two renames at the end
     assert prepare(folder, out, str(tmp_path / "a.jsonl"), "--validation-share", "0") == 0
     assert (out / "train.bin").read_bytes() == before["train.bin"]
     assert prepare(folder, out, str(new)) == 0
     assert not list(tmp_path.glob(".out*"))
+
+
+def test_an_attempt_that_failed_leaves_nothing_when_the_old_inputs_are_back(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, good = tmp_path / "out", write_jsonl(tmp_path / "a.jsonl", [{"text": "words"}])
+    assert prepare(folder, out, str(good)) == 0
+    bad = write_jsonl(tmp_path / "b.jsonl", [{"text": ""}])
+    assert prepare(folder, out, str(good), str(bad)) == 2
+    assert (tmp_path / ".out.partial").exists()
+    assert prepare(folder, out, str(good)) == 0
+    assert capsys.readouterr().out.endswith(f"{out}: up to date\n")
+    assert not list(tmp_path.glob(".out*"))
+
+
+def test_files_of_unknown_suffix_are_told(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "in").mkdir()
+    write_jsonl(tmp_path / "in" / "a.jsonl", [{"text": "words"}])
+    for name in "abcd":
+        (tmp_path / "in" / f"{name}.csv").touch()
+    assert prepare(folder, tmp_path / "out", str(tmp_path / "in")) == 0
+    shown = ", ".join(str(tmp_path / "in" / f"{name}.csv") for name in "abc")
+    notice = f"left out 4 files of unknown suffix ({shown}, ...); known are .jsonl"
+    assert notice in capsys.readouterr().err
+    write_jsonl(tmp_path / "in" / "a.jsonl", [{"inputs": "question", "targets": "answer"}])
+    (tmp_path / "mip.yaml").write_text(f"tasks: {{one: {{datasets: {{a: {{path: {tmp_path / 'in'}}}}}}}}}")
+    assert prepare(folder, tmp_path / "pairs", "--mip", str(tmp_path / "mip.yaml")) == 0
+    assert notice in capsys.readouterr().err
+
+
+def test_text_that_the_tokenizer_cannot_write_is_counted_and_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "tokenizer.model").write_bytes(sentence_pieces(model_type="bpe", add_dummy_prefix=False))  # no bytes
+    rows = [{"text": text} for text in ("plain text", "𐐀 twice 𐐀", "plain again", "𐐀")]
+    file = write_jsonl(tmp_path / "a.jsonl", rows)
+    assert prepare(tmp_path, tmp_path / "out", str(file), "--validation-share", "0.3") == 0
+    assert Manifest.read(tmp_path / "out").unknown == 2
+    assert "2 documents hold text that the tokenizer does not know" in capsys.readouterr().err
+    write_jsonl(file, rows[::2])
+    assert prepare(tmp_path, tmp_path / "out", str(file)) == 0
+    assert Manifest.read(tmp_path / "out").unknown == 0
+    assert "does not know" not in capsys.readouterr().err
 
 
 def test_left_overs_of_a_killed_run_do_not_matter(folder: Path, tmp_path: Path) -> None:
@@ -167,10 +210,13 @@ def test_a_folder_with_something_else_in_it_is_not_touched(
     assert precious.read_text() == "years"
 
 
-@pytest.mark.parametrize("share", ["1", "-0.1", "much"])
-def test_a_share_that_is_none_is_refused(folder: Path, tmp_path: Path, share: str) -> None:
+@pytest.mark.parametrize("share", ["1", "-0.1", "much", "nan"])
+def test_a_share_that_is_none_is_refused(
+    folder: Path, tmp_path: Path, share: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit):
         prepare(folder, tmp_path / "out", "a.jsonl", f"--validation-share={share}")
+    assert f"{share} is no number from 0 up to, but without, 1" in capsys.readouterr().err
 
 
 def test_the_manifest_is_plain_json(folder: Path) -> None:

@@ -54,11 +54,13 @@ tasks:
     templates = load_templates(Path("templates.yaml"))
     a, b = Path("records/a.jsonl"), Path("records/b.jsonl")
     variants = Variant(share=0.5), Variant(share=0.5, shots=3, reasoning=True)
-    wording = Wording(request="Denke nach.")
+    varied = VariedPairs(TemplatedPairs(templates), variants, Wording(request="Denke nach."))
     assert mip.datasets == (
-        MipDataset("sentiment/imdb", (a, b), PlainPairs(), 100_000, 1.0),
-        MipDataset("extraction/kelm", (a,), TemplatedPairs(templates, all_templates=True), 500_000, 0.5),
-        MipDataset("extraction/one", (a, b), VariedPairs(TemplatedPairs(templates), variants, wording), 200_000, 1.0),
+        MipDataset("sentiment/imdb", "records", (a, b), PlainPairs(), 100_000, 1.0),
+        MipDataset(
+            "extraction/kelm", "records/a.jsonl", (a,), TemplatedPairs(templates, all_templates=True), 500_000, 0.5
+        ),
+        MipDataset("extraction/one", "records/*.jsonl", (a, b), varied, 200_000, 1.0),
     )
     assert mip.skipped == ("sentiment/yelp",)
     assert mip.notice == "datasets without a path are left out (1): sentiment/yelp"

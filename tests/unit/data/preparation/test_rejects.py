@@ -56,3 +56,16 @@ def test_a_mended_file_leaves_no_list_behind(folder: Path, mixed: Path, tmp_path
     mixed.write_text('{"text": "mended"}\n')
     assert prepared(request(folder, [mixed]), tmp_path / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mixed.jsonl", "out"]
+
+
+def test_a_smaller_share_or_a_lost_list_is_seen_in_a_finished_corpus(folder: Path, mixed: Path, tmp_path: Path) -> None:
+    asked, out = request(folder, [mixed]), tmp_path / "out"
+    assert prepared(asked, out, reject_share=0.1)
+    assert prepared(asked, out, reject_share=0.1) is None
+    assert prepared(asked, out, reject_share=0.5) is None
+    with pytest.raises(UserError, match="20 of 200 documents are bad"):
+        prepared(asked, out, reject_share=0.099)
+    assert out.exists()
+    (tmp_path / "out.rejected.jsonl").unlink()
+    assert prepared(asked, out, reject_share=0.1)
+    assert (tmp_path / "out.rejected.jsonl").exists()

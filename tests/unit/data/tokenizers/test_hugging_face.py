@@ -194,3 +194,13 @@ def test_a_vocabulary_that_takes_a_special_token_for_a_word_is_refused() -> None
     }
     with pytest.raises(ValueError, match=r"^it makes its token \[MASK\] of plain text$"):
         Tokenizer(json.dumps(content).encode())
+
+
+def test_the_id_of_unknown_text_is_known_by_name_and_by_number() -> None:
+    words = {"type": "WordLevel", "vocab": {"a": 0, "<unk>": 1}, "unk_token": "<unk>"}
+    unigram = {"type": "Unigram", "vocab": [["a", -1.0], ["b", -1.0], ["<unk>", -9.0]], "unk_id": 2}
+    for model, unknown in ((words, 1), (unigram, 2)):
+        tokenizer = Tokenizer(json.dumps({"version": "1.0", "added_tokens": [], "model": model}).encode())
+        assert tokenizer.unknown == unknown
+        assert tokenizer.encode("\U00010400") == [unknown]
+    assert Tokenizer(vocabularies.byte_level()).unknown is None

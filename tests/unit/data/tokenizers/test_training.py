@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from glm130b.cli import main
 from glm130b.config.errors import UserError
 from glm130b.data.tokenizers.tokenizer import Tokenizer
 from glm130b.data.tokenizers.training import MODEL_TYPES, train
@@ -59,3 +60,13 @@ def test_bad_lines_are_named(tmp_path: Path) -> None:
     file.write_text('{"text": "good"}\n{"other": 1}\n')
     with pytest.raises(UserError, match=r"bad\.jsonl, line 2: has no text or inputs and targets"):
         train([file, tmp_path / "missing.jsonl"], pieces=300)
+
+
+def test_no_text_and_no_number_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty.jsonl").touch()
+    with pytest.raises(UserError, match=r"empty\.jsonl: no text in it; name files with text to learn from"):
+        train([tmp_path / "empty.jsonl"], pieces=300)
+    for pieces in ("abc", "0", "3.5"):
+        with pytest.raises(SystemExit):
+            main(["tokenizer", "train", "a.txt", "--output", "o", "--pieces", pieces])
+        assert f"--pieces: {pieces} is no whole number from 1 on" in capsys.readouterr().err
