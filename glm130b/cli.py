@@ -37,6 +37,8 @@ COMMANDS = {
     "launcher-arguments": Command("glm130b.plan.launcher_arguments", None),
 }
 
+_RESUMABLE = {"clean", "prepare"}
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the chosen command and return its exit status; 2 when the user has something to mend."""
@@ -58,6 +60,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(*(f"glm130b: error: {problem}" for problem in error.problems), sep="\n", file=sys.stderr)
         return UserError.exit_status
+    except KeyboardInterrupt:
+        goes_on = "; the same command goes on where this one ended" if arguments.command in _RESUMABLE else ""
+        print(f"glm130b: interrupted{goes_on}", file=sys.stderr)
+        return 128 + signal.SIGINT
     except BrokenPipeError:  # who reads the output, such as `head`, has enough of it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered goes there at exit
         return 128 + signal.SIGPIPE  # as a shell reports a program that the signal ended

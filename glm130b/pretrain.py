@@ -48,14 +48,8 @@ def pretrain(config: RunConfig, launch: Launch) -> None:
     stage = build_stage(config, topology, initialize=saved is None)
     engine = ZeroEngine(config, stage, topology)
     pipeline = Pipeline(stage, engine, topology, sequence_length=config.data.sequence_length)
-    store = CheckpointStore(
-        config,
-        checkpoints,
-        tokenizer=train_rows.sources.tokenizer_fingerprint,
-        stage=stage,
-        engine=engine,
-        topology=topology,
-    )
+    tokenizer = train_rows.sources.tokenizer_fingerprint
+    store = CheckpointStore(config, checkpoints, tokenizer=tokenizer, stage=stage, engine=engine, topology=topology)
     progress = store.restore(*saved) if saved else Progress()
 
     schedules = Schedules(config)

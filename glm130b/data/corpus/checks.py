@@ -5,13 +5,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from glm130b.data.arrays import BoolArray, Int64Array
 from glm130b.data.corpus.durable import FileSummary
 from glm130b.data.corpus.indexed_dataset import IndexedDataset
 from glm130b.data.corpus.origins import Origins
 
-MEND = "copy the corpus again, or run `glm130b prepare` again"
+MEND = "copy the corpus again, or remove the folder and run `glm130b prepare` again"
+# Without the removal, prepare takes a folder whose files have their sizes for whole.
 Advance = Callable[[int], object]
 """Told how many bytes more were read."""
 
@@ -80,11 +82,17 @@ def index_problems(dataset: IndexedDataset, *, sequences_per_document: int | Non
 
 
 def token_problems(
-    dataset: IndexedDataset, *, vocab_size: int | None, eod: int | None, sha256: str | None, advance: Advance
+    dataset: IndexedDataset,
+    *,
+    vocab_size: int | None,
+    eod: int | None,
+    sha256: str | None,
+    advance: Advance,
+    see: Callable[[NDArray[np.integer]], object] = lambda tokens: None,
 ) -> Iterator[str]:
     """Every id is below ``vocab_size``, each document ends in ``eod``, and the .bin has its SHA-256; None: not asked.
 
-    With ``eod``, the index must be sound.
+    With ``eod``, the index must be sound. ``see`` is shown the tokens, some at a time.
     """
     hashed, strange, open_ended = hashlib.sha256(), _Places(), _Places()
     largest = np.iinfo(dataset.dtype).max if vocab_size is None else vocab_size - 1
@@ -92,6 +100,7 @@ def token_problems(
     for start, stop in _blocks(dataset.num_tokens, block_tokens):
         tokens = dataset.tokens(start, stop - start)
         hashed.update(tokens.data)
+        see(tokens)
         strange.add(start, (tokens < 0) | (tokens > largest))
         if eod is not None:
             document, ends = _document_ends(dataset, start, stop)

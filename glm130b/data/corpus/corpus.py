@@ -70,7 +70,9 @@ class Corpus:
             self._files = tuple(file.path for file in manifest.inputs.files)
             part = manifest.splits[split]
             if (self._dataset.num_documents, self._dataset.num_tokens) != (part.documents, part.tokens):
-                raise UserError(f"{path}: its {split} split disagrees with its manifest; {_AGAIN}")
+                raise UserError(
+                    f"{path}: its {split} split disagrees with its manifest; remove the folder and {_AGAIN}"
+                )
         ends = (self._documents.start, self._documents.stop)
         self._first_token, stop = (int(self._dataset.document_starts(end, end + 1)[0]) for end in ends)
         self.num_tokens = stop - self._first_token

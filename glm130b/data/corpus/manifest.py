@@ -67,12 +67,16 @@ class Manifest(Section):
     splits: dict[Split, SplitManifest] = Field(min_length=len(SPLITS))
     sources: tuple[SourceCounts, ...]
     """One for each of ``inputs.files``, in their order."""
+    records: int = 0
+    """Good and bad ones in the source files; a template may make several documents of one."""
     rejected: dict[str, int] = Field(default_factory=dict)
     """Documents left out because they were bad, by reason."""
     duplicates: int = 0
     """Documents left out because an earlier one is the same."""
     capped: int = 0
     """Documents left out because their set had enough."""
+    unknown: int = 0
+    """Documents with text that the tokenizer does not know and that is lost, both splits together."""
 
     def write(self, folder: Path) -> None:
         """Write ``manifest.json`` into the folder; it is there in full or not at all."""
@@ -85,7 +89,8 @@ class Manifest(Section):
         try:
             return cls.model_validate_json((folder / NAME).read_bytes())
         except OSError:
-            raise UserError(f"{folder}: has no readable {NAME}; {mend}") from None
+            other = "or name a Megatron dataset by the name that its .bin and .idx share"
+            raise UserError(f"{folder}: has no readable {NAME}; {mend}, {other}") from None
         except ValueError:
             raise UserError(f"{folder / NAME}: is damaged or of another version; {mend}") from None
 

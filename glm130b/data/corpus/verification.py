@@ -3,7 +3,10 @@
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from glm130b.config.errors import UserError
@@ -22,6 +25,15 @@ from glm130b.data.corpus.manifest import SPLITS, Manifest, Split
 from glm130b.data.corpus.origins import Origins
 from glm130b.data.corpus.writer import SEQUENCES_PER_DOCUMENT
 from glm130b.data.tokenizers.tokenizer import Tokenizer
+
+
+class Verdict(NamedTuple):
+    """What is known of a corpus that was read to its last byte."""
+
+    problems: list[str]
+    """All that is wrong with it."""
+    contents: str = ""
+    """What a whole one holds, in words."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -44,37 +56,51 @@ def run(arguments: Namespace) -> int:
     with tqdm(total=total, unit="B", unit_scale=True, disable=None) as bar:
         for path in arguments.corpora:
             found = verify(path, tokenizer=tokenizer, advance=bar.update)
-            bar.write(f"{path}: {f'damaged, problems: {len(found)}' if found else f'whole, {_contents(path)}'}")
-            problems += found
+            state = f"damaged, problems: {len(found.problems)}" if found.problems else f"whole, {found.contents}"
+            bar.write(f"{path}: {state}")
+            problems += found.problems
     if problems:
         raise UserError(problems)
     return 0
 
 
-def verify(path: Path, *, tokenizer: Tokenizer | None = None, advance: Advance = lambda read: None) -> list[str]:
-    """All that is wrong with a corpus, from its manifest to the last token; of a Megatron dataset, what can be known.
+def verify(path: Path, *, tokenizer: Tokenizer | None = None, advance: Advance = lambda read: None) -> Verdict:
+    """Check a corpus from its manifest to the last token; of a Megatron dataset, what can be known.
 
     Reads every byte once, in bounded memory; ``advance`` is told how many bytes more were read.
     """
     try:
         if is_bare(path):
             vocab_size = tokenizer.vocab_size if tokenizer else None
-            return list(_bare_problems(path, vocab_size=vocab_size, advance=advance))
+            return _verify_bare(path, vocab_size=vocab_size, advance=advance)
         manifest = Manifest.read(path)
         problems = list(_manifest_problems(path, manifest, tokenizer=tokenizer))
         for split in SPLITS:
             problems += _split_problems(path, manifest, split=split, advance=advance)
     except UserError as error:
-        return list(error.problems)
+        return Verdict(list(error.problems))
     except OSError as error:
-        return [f"{error.filename or path}: cannot be read ({error.strerror or error}); {MEND}"]
-    return problems
+        return Verdict([f"{error.filename or path}: cannot be read ({error.strerror or error}); {MEND}"])
+    parts = manifest.splits.items()
+    held = (f"{split} {part.documents} documents {part.tokens} tokens" for split, part in parts)
+    return Verdict(problems, ", ".join(held))
 
 
-def _bare_problems(path: Path, *, vocab_size: int | None, advance: Advance) -> Iterator[str]:
+def _verify_bare(path: Path, *, vocab_size: int | None, advance: Advance) -> Verdict:
+    """Its highest id is told too: nothing else says which tokenizer it was made with."""
+    highest = -1
+
+    def see(tokens: NDArray[np.integer]) -> None:
+        nonlocal highest
+        highest = max(highest, int(tokens.max()))
+
     dataset = IndexedDataset(path)
-    yield from index_problems(dataset)
-    yield from token_problems(dataset, vocab_size=vocab_size, eod=None, sha256=None, advance=advance)
+    problems = [
+        *index_problems(dataset),
+        *token_problems(dataset, vocab_size=vocab_size, eod=None, sha256=None, advance=advance, see=see),
+    ]
+    ids = f", highest id {highest}" if dataset.num_tokens else ""
+    return Verdict(problems, f"{dataset.num_documents} documents {dataset.num_tokens} tokens{ids}")
 
 
 def _manifest_problems(folder: Path, manifest: Manifest, *, tokenizer: Tokenizer | None) -> Iterator[str]:
@@ -136,12 +162,3 @@ def _files(path: Path) -> list[Path]:
         return [file for file in (path.with_name(f"{path.name}.bin"),) if file.exists()]
     suffixes = (".bin", ".idx", ".origins")
     return [file for split in SPLITS for suffix in suffixes if (file := path / f"{split}{suffix}").exists()]
-
-
-def _contents(path: Path) -> str:
-    """What a whole corpus holds."""
-    if is_bare(path):
-        dataset = IndexedDataset(path)
-        return f"{dataset.num_documents} documents {dataset.num_tokens} tokens"
-    parts = Manifest.read(path).splits.items()
-    return ", ".join(f"{split} {part.documents} documents {part.tokens} tokens" for split, part in parts)

@@ -3,6 +3,8 @@
 import os
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from glm130b.config.errors import UserError
@@ -11,10 +13,11 @@ from glm130b.data.preparation.mip import load_mip
 from glm130b.data.preparation.preparing import prepare
 from glm130b.data.preparation.rendering import PlainPairs, Renderer
 from glm130b.data.preparation.templates import TemplatedPairs, load_templates
-from glm130b.data.reading.formats import SUFFIXES, find_files
+from glm130b.data.reading.formats import SUFFIXES, files_left_out, find_files
 from glm130b.data.reading.pieces import Reading
 
 _MIB = 1 << 20
+_SHOWN = 3
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -73,6 +76,12 @@ def run(arguments: Namespace) -> int:
         f"rejected (see {rejects})": sum(manifest.rejected.values()),
     }
     print(f"{folder}: {', '.join(held + [f'{count} {why}' for why, count in left_out.items() if count])}")
+    if manifest.unknown:
+        print(
+            f"warning: {folder}: {manifest.unknown} documents hold text that the tokenizer does not know, and that is "
+            "lost; take a tokenizer that writes unknown characters in bytes",
+            file=sys.stderr,
+        )
     for split in (split for split, part in manifest.splits.items() if not part.documents):
         print(
             f"warning: {folder}: no {split} documents, and training needs some; give more text or another share",
@@ -102,6 +111,7 @@ def _request(arguments: Namespace) -> Request:
         mip = load_mip(arguments.mip)
         if mip.notice:
             print(mip.notice, file=sys.stderr)
+        _tell_left_out([dataset.path for dataset in mip.datasets])
         datasets = tuple(
             Dataset(name=it.name, files=it.files, renderer=it.renderer, cap=it.cap, weight=it.weight)
             for it in mip.datasets
@@ -110,6 +120,7 @@ def _request(arguments: Namespace) -> Request:
         if not arguments.files:
             raise UserError("glm130b prepare: no files; name some, or a file of instruction datasets with --mip")
         renderer = _renderer(arguments)
+        _tell_left_out(arguments.files)
         datasets = (Dataset(name="", files=find_files(arguments.files), renderer=renderer),)
     return Request(
         kind="text" if datasets[0].renderer is None else "instructions",
@@ -125,13 +136,21 @@ def _request(arguments: Namespace) -> Request:
     )
 
 
+def _tell_left_out(words: Sequence[str]) -> None:
+    if files := files_left_out(words):
+        shown = ", ".join([str(file) for file in files[:_SHOWN]] + ["..."] * (len(files) > _SHOWN))
+        print(f"left out {len(files)} files of unknown suffix ({shown}); known are {SUFFIXES}", file=sys.stderr)
+
+
 def _share(text: str) -> float:
-    if not 0 <= (share := float(text)) < 1:
-        raise ArgumentTypeError(f"{text} is not from 0 up to, but without, 1")
-    return share
+    with suppress(ValueError):
+        if 0 <= (share := float(text)) < 1:
+            return share
+    raise ArgumentTypeError(f"{text} is no number from 0 up to, but without, 1")
 
 
 def _positive(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise ArgumentTypeError(f"{text} is less than 1")
-    return number
+    with suppress(ValueError):
+        if (number := int(text)) >= 1:
+            return number
+    raise ArgumentTypeError(f"{text} is no whole number from 1 on")

@@ -43,13 +43,16 @@ def placed(shards: Sequence[Shard], folder: Path, *, request: Request, vocab_siz
         first_document += reader.summary.documents
 
 
-def merge(places: Sequence[Place], *, request: Request, inputs: Inputs, output: Path) -> Manifest:
+def merge(
+    places: Sequence[Place], *, request: Request, inputs: Inputs, output: Path, unknown: int | None = None
+) -> Manifest:
     """Write the corpus into ``output``, an empty folder, the manifest last; scratch files go beside it.
 
-    Reads and writes each token once, some at a time.
+    Reads and writes each token once, some at a time. Documents with the id ``unknown`` are counted.
     """
     documents, rejected = np.zeros((2, len(inputs.files)), np.int64)
     reasons: dict[str, int] = {}
+    with_unknown = 0
     for place in places:
         for row in place.reader.rejects() if place.reader.summary.rejected else ():
             rejected[place.shard.first_file + row["piece"]] += 1
@@ -68,6 +71,7 @@ def merge(places: Sequence[Place], *, request: Request, inputs: Inputs, output: 
             for block, tokens in place.reader.blocks():
                 copies = selection.copies(_content(block), first=number, dataset=dataset)
                 number += len(block)
+                with_unknown += _copies_with(unknown, block, tokens, copies)
                 files = place.shard.first_file + block["piece"].astype(np.int64)
                 documents += np.bincount(files, weights=copies, minlength=len(documents)).astype(np.int64)
                 origins = _origins(block, files, place)
@@ -81,9 +85,11 @@ def merge(places: Sequence[Place], *, request: Request, inputs: Inputs, output: 
             SourceCounts(documents=good, rejected=bad)
             for good, bad in zip(documents.tolist(), rejected.tolist(), strict=True)
         ),
+        records=sum(place.reader.summary.records for place in places),
         rejected=dict(sorted(reasons.items())),
         duplicates=selection.duplicates,
         capped=selection.capped,
+        unknown=with_unknown,
     )
     manifest.write(output)
     return manifest
@@ -127,6 +133,15 @@ def _origins(block: Documents, files: Int64Array, place: Place) -> OriginArray:
     origins["text_hash"], origins["file"] = block["text_hash"], files
     origins["line"] = block["line"] + place.first_lines[block["piece"]].astype(np.uint64)
     return origins
+
+
+def _copies_with(token: int | None, block: Documents, tokens: NDArray[np.integer], copies: Int64Array) -> int:
+    """How many of the copies hold the token."""
+    if token is None:
+        return 0
+    ends = document_lengths(block).cumsum()
+    holders = np.unique(np.searchsorted(ends, np.flatnonzero(tokens == token), side="right"))
+    return int(copies[holders].sum())
 
 
 def _write(

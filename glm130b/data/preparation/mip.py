@@ -62,6 +62,8 @@ class MipDataset:
 
     name: str
     """Task and dataset, ``summarization/xsum``."""
+    path: str
+    """What names its files."""
     files: tuple[Path, ...]
     renderer: Renderer
     cap: int
@@ -115,11 +117,12 @@ def load_mip(path: Path) -> Mip:
 
 def _dataset(name: str, dataset: DatasetConfig, *, task: TaskConfig, config: MipConfig) -> MipDataset:
     """Raises UserError for files that are not there and templates that cannot be used, together."""
+    path = dataset.path or ""
     problems: list[str] = []
     files: tuple[Path, ...] = ()
     renderer: Renderer = PlainPairs()
     try:
-        files = find_files([dataset.path or ""])
+        files = find_files([path])
     except UserError as error:
         problems += [f"path: {problem}" for problem in error.problems]
     try:
@@ -132,7 +135,7 @@ def _dataset(name: str, dataset: DatasetConfig, *, task: TaskConfig, config: Mip
         raise UserError(problems)
     if variants := dataset.variants or config.variants:
         renderer = VariedPairs(renderer, variants, config.wording)
-    return MipDataset(name, files, renderer, cap=dataset.cap or task.cap, weight=dataset.weight)
+    return MipDataset(name, path, files, renderer, cap=dataset.cap or task.cap, weight=dataset.weight)
 
 
 def _validated(tree: Any, *, origin: str) -> MipConfig:

@@ -1,6 +1,7 @@
 """Prepare a corpus: plan, tokenise, merge, and put it into its place; a run that was killed goes on where it was."""
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from glm130b.config.errors import UserError
@@ -36,10 +37,14 @@ def prepare(
         raise UserError(f"{folder}: holds something that is no prepared corpus; name another folder for --output")
     tokenizer = Tokenizer.load(request.tokenizer)
     inputs = _inputs(request, tokenizer)
-    if is_up_to_date(folder, inputs):
+    partial, replaced = (folder.with_name(f".{folder.name}.{state}") for state in ("partial", "replaced"))
+    if is_up_to_date(folder, inputs, rejects=rejects, reject_share=reject_share):
+        if partial.exists():  # of an attempt that failed or was killed; another that is at work keeps it
+            with suppress(UserError, OSError), alone(partial):
+                shutil.rmtree(replaced, ignore_errors=True)
+                shutil.rmtree(partial)
         return None
     shards = plan_shards(request, fingerprint=tokenizer.fingerprint, cutting=cutting)
-    partial, replaced = (folder.with_name(f".{folder.name}.{state}") for state in ("partial", "replaced"))
     merged = partial / "corpus"
     partial.mkdir(parents=True, exist_ok=True)
     with alone(partial):
@@ -52,7 +57,7 @@ def prepare(
             raise UserError(f"{', '.join(map(str, request.files))}: no document in it; write some, as {request.kind}")
         shutil.rmtree(merged, ignore_errors=True)
         merged.mkdir()
-        manifest = merge(places, request=request, inputs=inputs, output=merged)
+        manifest = merge(places, request=request, inputs=inputs, output=merged, unknown=tokenizer.unknown)
         shutil.rmtree(replaced, ignore_errors=True)
         if folder.exists():
             folder.rename(replaced)
@@ -63,13 +68,16 @@ def prepare(
     return manifest
 
 
-def is_up_to_date(folder: Path, inputs: Inputs) -> bool:
-    """Whether the folder is whole and was made from these inputs."""
+def is_up_to_date(folder: Path, inputs: Inputs, *, rejects: Path, reject_share: float) -> bool:
+    """Whether the folder was made from these inputs, its files have their sizes, and what was rejected is no more than
+    the share and written down. Contents are not read: that is ``glm130b verify``."""
     try:
         manifest = Manifest.read(folder)
     except UserError:
         return False
-    return manifest.inputs == inputs and not manifest.damaged_files(folder)
+    bad = sum(manifest.rejected.values())
+    are_rejects_fine = not bad or (bad <= reject_share * manifest.records and rejects.exists())
+    return manifest.inputs == inputs and are_rejects_fine and not manifest.damaged_files(folder)
 
 
 def _tokenise(job: Job, shards: list[Shard], *, num_workers: int) -> None:

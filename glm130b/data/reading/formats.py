@@ -40,27 +40,35 @@ class Format(NamedTuple):
 
 def find_files(words: Sequence[str | Path]) -> tuple[Path, ...]:
     """The files that the words name, in the order of the words: a file, a folder (all files of a known suffix in it and
-    in its folders, sorted) or a glob (sorted; ``**`` crosses folders). A file that is named twice stands at its first
-    place. Raises UserError with every word that names nothing.
+    in its folders, sorted) or a glob (sorted; ``**`` crosses folders). Links are followed, and a file that is named
+    twice, in whatever spelling, stands at its first place. Raises UserError with every word that names nothing and
+    every folder that cannot be read.
     """
-    found: dict[Path, None] = {}
-    problems = []
+    found: dict[str, Path] = {}  # by the path that links lead to
+    problems: list[str] = []
     for word in map(str, words):
-        files = list(_matches(word))
+        files = list(_matches(word, problems))
         problems += [] if files else [f"{word}: no file there that can be read; name a file ({SUFFIXES})"]
         unknown = [file for file in files if Format.of(file) is None]
         problems += [f"{file}: its suffix says nothing about its format; name it one of {SUFFIXES}" for file in unknown]
-        found.update(dict.fromkeys(files))
+        for file in files:
+            found.setdefault(os.path.realpath(file), file)
     if problems:
         raise UserError(problems)
-    return tuple(found)
+    return tuple(found.values())
 
 
-def _matches(word: str) -> Iterator[Path]:
+def files_left_out(words: Sequence[str | Path]) -> tuple[Path, ...]:
+    """What ``find_files`` passes by in the folders among the words because of its suffix."""
+    inside = (file for word in words if Path(word).is_dir() for file in _inside(Path(word), []))
+    return tuple(file for file in inside if Format.of(file) is None)
+
+
+def _matches(word: str, problems: list[str]) -> Iterator[Path]:
     """Files of one word; those that were found in a folder have known suffixes."""
     path = Path(word)
     if path.is_dir():
-        yield from _inside(path)
+        yield from (file for file in _inside(path, problems) if Format.of(file))
     elif path.exists():
         yield path
     else:
@@ -68,10 +76,20 @@ def _matches(word: str) -> Iterator[Path]:
         yield from (match for match in matches if match.is_file())
 
 
-def _inside(folder: Path) -> Iterator[Path]:
-    """Hidden files and folders stay out; they are what programs leave behind."""
-    for root, folders, names in os.walk(folder):
+def _inside(folder: Path, problems: list[str]) -> Iterator[Path]:
+    """All files of a folder and its folders, of any suffix; folders that cannot be read go into ``problems``.
+
+    Hidden files and folders stay out; they are what programs leave behind.
+    """
+
+    def unreadable(error: OSError) -> None:
+        problems.append(f"{error.filename}: cannot be read ({error.strerror}); let it be read or move it away")
+
+    walked: set[str] = set()  # a link may lead back to a folder above it
+    for root, folders, names in os.walk(folder, onerror=unreadable, followlinks=True):
+        if (real := os.path.realpath(root)) in walked:
+            folders.clear()
+            continue
+        walked.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if not name.startswith(".") and Format.of(Path(name)):
-                yield Path(root) / name
+        yield from (Path(root) / name for name in sorted(names) if not name.startswith("."))

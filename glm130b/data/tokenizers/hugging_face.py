@@ -42,6 +42,9 @@ class HuggingFace:
         above = max(self._pieces, default=-1) + 1
         self.special = SpecialTokens.after(above, ids)
         self.size = max(above, *(token + 1 for token in self.special.names()))
+        model = self._config["model"]
+        name = model.get("unk_token")
+        self.unknown: int | None = self._library.token_to_id(name) if name else model.get("unk_id")  # Unigram: by id
         self._added = {token["id"] for token in self._config.get("added_tokens") or ()}
         self._decoders = _flat(self._config.get("decoder"))
         self._check()

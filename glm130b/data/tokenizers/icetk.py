@@ -55,6 +55,7 @@ class Icetk:
         names = list(self.special.names().values())
         extended = with_pieces(model, control=names, symbols=[name for name in _SYMBOLS.values() if name != "<n>"])
         self._pieces = SentencePieces(extended, write=_write, misread=r"<(?=n>|\|tab\|>|\|blank_\d+\|>)")
+        self.unknown: int | None = None  # characters without a piece are written in bytes
         self.size = _NUM_IMAGES + self._pieces.special.first_id
         self._white_space = {name: text.encode() for text, name in _SYMBOLS.items()}
 

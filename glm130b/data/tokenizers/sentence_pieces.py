@@ -30,6 +30,7 @@ class SentencePieces:
         self._model, self._write = model, write
         self._processor = _processor(model)
         self.special = SpecialTokens.after(self._processor.vocab_size())
+        self.unknown: int | None = self._processor.unk_id()  # with byte pieces no text has it
         self.size = self._processor.vocab_size() + len(self.special.names())
         # SentencePiece shows here what it does to spaces: one put first, those at the ends taken away.
         self._puts_space_first = self._processor.normalize("a").startswith(SPACE_SYMBOL)

@@ -32,6 +32,8 @@ class Tokenizer:
         self.special: SpecialTokens = self._vocabulary.special
         self.vocab_size = self._vocabulary.size
         """All ids are below this; the rows that a model's embedding must have at least."""
+        self.unknown = self._vocabulary.unknown
+        """The id of text that the vocabulary cannot write, which is lost; None when there is none."""
         self._special_names = {token: name.encode() for token, name in self.special.names().items()}
         self.num_pieces = self.vocab_size - len(self._special_names)
         """Ids that are no special tokens. Not in every layout are they the first ones."""

@@ -4,6 +4,7 @@ import io
 import math
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
@@ -89,6 +90,8 @@ def train(
     num_characters = sum(map(len, _lines(files, text_field, problems)))
     if problems:
         raise UserError(problems)
+    if not num_characters:
+        raise UserError(f"{', '.join(map(str, files))}: no text in it; name files with text to learn from")
     every = max(1, math.ceil(num_characters / sample_characters))
     model = io.BytesIO()
     try:
@@ -130,12 +133,14 @@ def _lines(files: Sequence[Path], text_field: str, problems: list[str]) -> Itera
 
 
 def _positive(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise ArgumentTypeError(f"{text} is less than 1")
-    return number
+    with suppress(ValueError):
+        if (number := int(text)) >= 1:
+            return number
+    raise ArgumentTypeError(f"{text} is no whole number from 1 on")
 
 
 def _coverage(text: str) -> float:
-    if not 0.9 <= (share := float(text)) <= 1:
-        raise ArgumentTypeError(f"{text} is not from 0.9 to 1")
-    return share
+    with suppress(ValueError):
+        if 0.9 <= (share := float(text)) <= 1:
+            return share
+    raise ArgumentTypeError(f"{text} is no number from 0.9 to 1")

@@ -15,6 +15,8 @@ class Vocabulary(Protocol):
     special: SpecialTokens
     size: int
     """Ids are from 0 to below this, special tokens included."""
+    unknown: int | None
+    """What stands for text that it cannot write; None when it has no such id."""
 
     def encode(self, text: str) -> list[int]:
         """Ids of a whole text. No special token is among them, whatever the text says."""
