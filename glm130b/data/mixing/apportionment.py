@@ -9,7 +9,7 @@ from glm130b.data.mixing.chapter import Chapter
 from glm130b.data.mixing.due import NEVER, SAMPLE, Due
 
 _BLOCK_SAMPLES = 4096
-_BLOCKS_KEPT = 4
+_BLOCKS_KEPT = 16  # a block at each of the places that a run with skipped steps counts up to
 
 
 class _Block(NamedTuple):
@@ -33,12 +33,16 @@ class Apportionment:
     turns of the rarest source.
 
     A chapter begins where a source ends, and with every era. **Within an era each source is less than one sample off
-    its due, for every n.** A new era takes over what each source lacks or is ahead, and the bound holds on: always if
-    what the sources lack together is less than a sample, and else where a trial shows that no draw comes too late.
-    There are changes that no order of draws survives: let six sources be due half a sample each, three of them have had
-    one and end; the others, due 1/3 of every sample now, all fall due within two samples. If the trial fails, what is
-    lacking and ahead is scaled down to less than a sample in all. The rest, less than one sample for each source, is
-    written off, and the bound holds on for the dues without it.
+    its due, for every n.** From the first sample of an era on only sources with a share in that era are drawn.
+
+    A new era takes over what each of its sources lacks or is ahead, and writes some of it off, less than one sample for
+    each source; for the dues without that the bound holds on. So after k changes of the mixture a source is less than
+    k + 1 samples off its due. Written off is
+    - what the sources that have no share in the new era lack, and as much of what all sources together are ahead;
+    - if that leaves an order of draws in which one comes too late, of the rest what exceeds a sample in all. There are
+      changes that no order survives: let six sources be due half a sample each, three of them have had one and end; the
+      others, due 1/3 of every sample now, all fall due within two samples. Where less than a sample is lacking in all
+      no draw is ever late; else a trial shows it.
     """
 
     def __init__(self, eras: Sequence[Sequence[Due]]) -> None:
@@ -58,15 +62,23 @@ class Apportionment:
     def locate(self, sample: int) -> tuple[int, int]:
         """The source of the sample, and how many earlier samples that source had."""
         number, index = divmod(sample, _BLOCK_SAMPLES)
-        block = self._blocks.get(number) or self._drawn(number)
+        block = self._block(number)
         return block.sources[index], block.ordinals[index]
 
     def counts(self, samples: int) -> list[int]:
         """How many of the first ``samples`` each source had."""
         number, index = divmod(samples, _BLOCK_SAMPLES)
-        block = self._blocks.get(number) or self._drawn(number)
+        block = self._block(number)
         within = Counter(block.sources[:index])
         return [before + within[source] for source, before in enumerate(block.before)]
+
+    def _block(self, number: int) -> _Block:
+        """A block, which becomes the last to be forgotten."""
+        block = self._blocks.pop(number, None) or self._drawn(number)
+        self._blocks[number] = block
+        if len(self._blocks) > _BLOCKS_KEPT:
+            self._blocks.pop(next(iter(self._blocks)))
+        return block
 
     def _drawn(self, number: int) -> _Block:
         """A block that is not at hand; the one before spares finding the state."""
@@ -83,9 +95,6 @@ class Apportionment:
         for source in block.sources:
             block.ordinals.append(seen[source])
             seen[source] += 1
-        if len(self._blocks) == _BLOCKS_KEPT:
-            self._blocks.pop(next(iter(self._blocks)))
-        self._blocks[number] = block
         return block
 
     def _chapters_up_to(self, sample: int) -> list[Chapter]:
@@ -103,10 +112,13 @@ class Apportionment:
         if start > self._eras[era][0].knots[0]:
             return Chapter(start, counts, earlier.dues)
         lacks = [due.total(start) - count * SAMPLE for due, count in zip(earlier.dues, counts, strict=True)]
+        # A source that has no share any more may be gone from the config, so nothing can be owed to it.
+        owed = [lack if due.ends > start else min(lack, 0) for due, lack in zip(self._eras[era], lacks, strict=True)]
+        lacks = _scaled(owed, sum(lack for lack in owed if lack > 0))
         chapter = Chapter(start, counts, _carried(self._eras[era], counts, lacks))
         if chapter.keeps_time():
             return chapter
-        return Chapter(start, counts, _carried(self._eras[era], counts, _less_than_a_sample(lacks)))
+        return Chapter(start, counts, _carried(self._eras[era], counts, _scaled(lacks, SAMPLE - 1)))
 
 
 def _carried(era: Sequence[Due], counts: Sequence[int], lacks: Sequence[int]) -> list[Due]:
@@ -117,15 +129,13 @@ def _carried(era: Sequence[Due], counts: Sequence[int], lacks: Sequence[int]) ->
     ]
 
 
-def _less_than_a_sample(lacks: Sequence[int]) -> list[int]:
-    """What each source lacks or, below 0, is ahead, scaled so that those that lack do so by less than a sample in all.
+def _scaled(lacks: Sequence[int], most: int) -> list[int]:
+    """What each source lacks or, below 0, is ahead: what is more than ``most`` in all scaled down to it, on each side.
 
-    The sum is 0 before and after.
+    The sum is 0 after it if no more is lacking than ahead.
     """
-    lacking = sum(lack for lack in lacks if lack > 0)
-    if lacking < SAMPLE:
-        return list(lacks)
-    scaled = [abs(lack) * (SAMPLE - 1) // lacking * (1 if lack > 0 else -1) for lack in lacks]
-    side = max if sum(scaled) > 0 else min  # floors leave one side larger by a few units
-    scaled[scaled.index(side(scaled))] -= sum(scaled)
+    sides = {True: sum(lack for lack in lacks if lack > 0), False: -sum(lack for lack in lacks if lack < 0)}
+    scaled = [lack * min(most, side) // side if (side := sides[lack > 0]) else 0 for lack in lacks]
+    # Rounded down, they add up to a few units below 0 at most.
+    scaled[scaled.index(min(scaled))] -= sum(scaled)
     return scaled

@@ -18,11 +18,12 @@ class Chapter:
     fit there (Hall), for any a after the start; the start itself is `Apportionment`'s to make feasible. And while a
     sample n is to come, the counts add up to n and the dues after it to n + 1, so that some unit has been released.
 
-    **Sources that have ended** before the chapter may hold a unit that has no deadline. Let them lack E samples of
-    their dues. Below 1 nothing of it is ever drawn: after a sample n the others are due 1 - E more than they had
-    before it, so one of their units has been released. Of 1 and more, floor(E) units get the deadline at which each of
-    the other sources has been due what it had at the start. From there on the others are due E less than there are
-    samples since the start, so there is room; before, they have it as if those units were not.
+    **Sources that have ended** before the chapter, in the same era, may hold a unit that has no deadline; those that
+    ended with an earlier era lack nothing (`Apportionment`). Let all that have ended lack E samples of their dues.
+    Below 1 nothing of it is ever drawn: after a sample n the others are due 1 - E more than they had before it, so one
+    of their units has been released. Of 1 and more, floor(E) units get the deadline at which each of the other sources
+    has been due what it had at the start. From there on the others are due E less than there are samples since the
+    start, so there is room; before, they have it as if those units were not.
 
     **Random access.** Let no unit that is open at n (due in part) be open at an earlier a. Suppose that at a each
     source had had its due rounded down or up, as many up as the counts ask for: those whose open units have the
@@ -44,7 +45,7 @@ class Chapter:
         self._lacks = [due.total(start) - count * SAMPLE for due, count in zip(dues, counts, strict=True)]
         given = max(0, sum(self._lacks[source] for source in self._ended) // SAMPLE)
         self._last_units = sorted(self._ended, key=lambda source: -self._lacks[source])[:given]
-        """Ended sources that are still given one unit."""
+        """Ended sources that are still given one unit. As none lacks a sample, each of them lacks something."""
         ahead = [source for source in self._live if self._lacks[source] < 0]
         self._last_deadline = max((start, *(dues[source].deadline(counts[source] - 1) for source in ahead)))
 

@@ -1,7 +1,8 @@
 """Which objective and which source a sample is of: every share is kept at every moment, without a state."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from glm130b.data.mixing.apportionment import Apportionment
@@ -40,6 +41,7 @@ class Mixture:
 
     def __init__(self, eras: Sequence[Era], *, settled: bool = False) -> None:
         """``settled`` mixes all samples as when the last ramp of the last era has ended; the held-out split does so."""
+        self._eras, self._settled = tuple(eras), settled
         self._shares = [era_shares(eras[-1], settled=True)] if settled else [era_shares(era) for era in eras]
         self._starts = [era.knots[0] for era in self._shares]
         # In the order in which they come up, so that sources of later eras leave the earlier ones as they are.
@@ -50,6 +52,10 @@ class Mixture:
         self.kinds: tuple[Kind, ...] = tuple(dict.fromkeys(self._kinds_with_a_share()))
         """Every objective and source that has a share at some time."""
 
+    def __reduce__(self) -> tuple[Callable[[Sequence[Era]], "Mixture"], tuple[Sequence[Era]]]:
+        """Pickled as its eras: all else follows from them, and a long ramp has tens of thousands of knots."""
+        return partial(Mixture, settled=self._settled), (self._eras,)
+
     def locate(self, sample: int) -> Draw:
         """The draw of the sample with this index."""
         number, ordinal = self._draws.locate(sample)
@@ -59,7 +65,9 @@ class Mixture:
         return Draw(self._splits_at(sample)[number].objective(ordinal), source.name, ordinal)
 
     def rows(self, samples: int) -> dict[Kind, int]:
-        """How many of the first ``samples`` are of each kind."""
+        """How many of the first ``samples`` are of each kind, all of them in all. A kind that has a share only after
+        the end of its era may have had one row ahead of its due, and stands here too.
+        """
         rows: dict[Kind, int] = {}
         for number, (source, draws) in enumerate(zip(self._sources, self._draws.counts(samples), strict=True)):
             if source.section == "instructions":
@@ -67,7 +75,7 @@ class Mixture:
             else:
                 counts = self._splits_at(samples)[number].counts(draws)
                 rows |= {Kind(objective, source.name): count for objective, count in counts.items()}
-        return {kind: rows[kind] for kind in self.kinds}
+        return {kind: count for kind, count in rows.items() if count or kind in self.kinds}
 
     def _splits_at(self, sample: int) -> dict[int, ObjectiveSplit]:
         """The split of each text source in the era of a sample."""

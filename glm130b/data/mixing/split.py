@@ -1,6 +1,6 @@
 """Which objective each draw of a text source has: rounding of what an objective is due of the source's draws."""
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Optional
@@ -47,7 +47,8 @@ class ObjectiveSplit:
 
     [gMASK] is off its due of the draws by less than 1. [MASK] and [sMASK] are off theirs of the other draws by 1/2, so
     of all draws by less than 1.5, and by less than 1 where there is only one of them. Shares may change with the
-    samples: the k-th draw has the shares that stand when the source is due k draws.
+    samples: the k-th draw has the shares that stand when the source is due k draws, and if it is never due as many,
+    those that stood when it ended.
     """
 
     def __init__(
@@ -62,19 +63,19 @@ class ObjectiveSplit:
         """``draws`` of the source came before the era, in which ``before`` held; ``due`` is that of the source, and
         ``objectives`` has the shares of its draws from the same knots on.
         """
-        knots = [draws * SAMPLE + total - due.totals[0] for total in due.totals]
-        self._gmask: Split = Split(
-            knots, objectives["gmask"], phase=phase, at_first=before._gmask.due(draws) if before else 0
-        )
+        pieces = max(1, bisect_left(due.knots, due.ends))
+        gmask, masks, smasks = (objectives[name][:pieces] for name in ("gmask", "mask", "smask"))
+        knots = [draws * SAMPLE + total - due.totals[0] for total in due.totals[:pieces]]
+        self._gmask: Split = Split(knots, gmask, phase=phase, at_first=before._gmask.due(draws) if before else 0)
         others = draws - self._gmask.num_left(draws)
         gmask_since = [(total - self._gmask.totals[0]) // SAMPLE for total in self._gmask.totals]
         other_knots = [
-            others * SAMPLE + knot - knots[0] - gmask for knot, gmask in zip(knots, gmask_since, strict=True)
+            others * SAMPLE + knot - knots[0] - since for knot, since in zip(knots, gmask_since, strict=True)
         ]
-        mask = [
-            one * SAMPLE // (one + other) if one + other else SAMPLE
-            for one, other in zip(objectives["mask"], objectives["smask"], strict=True)
-        ]
+        mask: list[int] = []
+        for one, other in zip(masks, smasks, strict=True):
+            # Where both are 0 the last of the other draws may be still to come.
+            mask.append(one * SAMPLE // (one + other) if one + other else mask[-1] if mask else SAMPLE)
         self._mask: Split = Split(other_knots, mask, phase=0.5, at_first=before._mask.due(others) if before else 0)
 
     def objective(self, draw: int) -> str:

@@ -164,6 +164,14 @@ def test_a_last_row_that_is_late_has_an_objective_of_its_source() -> None:
     assert all(sum(mixture.rows(samples).values()) == samples for samples in range(40))
 
 
+def test_a_row_ahead_of_its_due_counts_though_its_era_ends_before_its_objective_begins() -> None:
+    """The first row of a source that is due half of it under [MASK], and the other half under [gMASK]."""
+    mixture = Mixture([era({"a": 1.0, "b": 1.0}, mask=ramp(1.0, 0.0, 1, 0)), era({"b": 1.0}, mask=1.0, start=1)])
+    assert mixture.locate(0) == Draw("gmask", "a", 0)
+    assert Kind("gmask", "a") not in mixture.kinds
+    assert mixture.rows(1)[Kind("gmask", "a")] == 1
+
+
 @settings(deadline=None, max_examples=60)
 @given(
     st.lists(

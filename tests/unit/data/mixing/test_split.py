@@ -54,3 +54,15 @@ def test_a_new_era_goes_on_from_the_draws_before(
 def test_a_phase_of_a_half_rounds_to_the_nearest() -> None:
     split = Split([0], [SAMPLE // 4], phase=0.5)
     assert [split.num_left(draws) for draws in range(9)] == [0, 0, 1, 1, 1, 1, 2, 2, 2]
+
+
+def test_a_draw_after_the_end_of_its_source_has_the_objective_of_its_last_ones() -> None:
+    split = ObjectiveSplit(0, Due([0, 10], [SAMPLE // 2, 0]), objectives((0, 1, 0), (1, 0, 0)), phase=0.5)
+    assert [split.objective(draw) for draw in (4, 5)] == ["mask", "mask"]
+
+
+def test_the_last_draw_that_is_not_gmask_has_an_objective_that_had_a_share() -> None:
+    """The draw 5 is due half a [sMASK] and half a [gMASK], which its phase leaves out."""
+    due = Due([0, 11], [SAMPLE // 2, SAMPLE // 2])
+    split = ObjectiveSplit(0, due, objectives((0, 0, 1), (1, 0, 0)), phase=0.3)
+    assert [split.objective(draw) for draw in range(4, 8)] == ["smask", "smask", "gmask", "gmask"]
