@@ -73,7 +73,11 @@ class Description:
         problems = [
             f"{key}: {now!r} now, {saved!r} in the checkpoint; set it back, or choose another name for a new run"
             for key, (saved, now) in self.changes(config).items()
-            if key in _FIXED or (key.startswith("model.") and not key.startswith(_FREE_IN_MODEL))
+            if key in _FIXED
+            or (
+                key.endswith(".held_out_share") and None not in (saved, now)
+            )  # else it would train on what was held out
+            or (key.startswith("model.") and not key.startswith(_FREE_IN_MODEL))
         ]
         if self._skipped(self.config["data"].get("skip_steps", [])) != self._skipped(
             plain(config)["data"]["skip_steps"]

@@ -77,10 +77,10 @@ class Sources:
     def row(self, draw: Draw) -> Row:
         """The row of a draw. Raises UserError for a source of the run's past that is not open."""
         try:
-            if draw.objective == "instruction":
+            if draw.section == "instructions":
                 return self._instructions[draw.source].row(draw.ordinal)
             return self._text[draw.source].row(draw.objective, draw.ordinal)
         except KeyError:
             raise UserError(
-                f"{draw.source}: was drawn from here, but the config does not name it now; add it with weight 0"
+                f"{draw.source}: was drawn from here, but the config does not name it now; name it, with weight 0"
             ) from None

@@ -71,9 +71,8 @@ def _step(config: RunConfig, rows: GLMDataset, arguments: Namespace) -> Iterator
     tokenizer = Tokenizer.load(config.data.tokenizer)
     for sample in shown:
         draw, row = rows.mixture.locate(sample), rows[sample]
-        section = "instructions" if draw.objective == "instruction" else "text"
-        yield f"sample {sample}: {draw.objective}, data.{section}.{draw.source}, draw {draw.ordinal}"
-        corpus = rows.sources.corpora[section, draw.source]
+        yield f"sample {sample}: {draw.objective}, data.{draw.section}.{draw.source}, draw {draw.ordinal}"
+        corpus = rows.sources.corpora[draw.section, draw.source]
         yield from describe(row, corpus=corpus, tokenizer=tokenizer, width=arguments.width)
 
 

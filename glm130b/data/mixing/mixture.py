@@ -3,7 +3,7 @@
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from glm130b.data.mixing.apportionment import Apportionment
 from glm130b.data.mixing.due import NEVER, Due
@@ -22,6 +22,11 @@ class Draw(NamedTuple):
     source: str
     ordinal: int
     """How many earlier samples drew from this source, under any objective, in all eras."""
+
+    @property
+    def section(self) -> Literal["text", "instructions"]:
+        """Section of ``data`` that the source stands in."""
+        return Kind(self.objective, self.source).section
 
 
 class Mixture:

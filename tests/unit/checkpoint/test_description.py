@@ -87,3 +87,16 @@ def test_steps_cannot_be_skipped_once_batch_sizes_have_changed() -> None:
     saved.check_continues(small_config(batch=larger), "abc")
     with pytest.raises(UserError, match=r"data\.skip_steps: the batch sizes of this run have changed"):
         saved.check_continues(small_config(batch=larger, data=ahead), "abc")
+
+
+def test_what_is_held_out_stays_held_out() -> None:
+    def holding_out(**shares: float) -> RunConfig:
+        weight = {"start": 1.0, "end": 1.0}
+        sources = {name: {"path": name, "weight": weight, "held_out_share": share} for name, share in shares.items()}
+        return small_config(data={"text": sources})
+
+    saved = Description(Progress(3, 24), {}, plain(holding_out(books=0.1)), "abc")
+    saved.check_continues(holding_out(books=0.1, code=0.2), "abc")
+    saved.check_continues(holding_out(code=0.2), "abc")
+    with pytest.raises(UserError, match=r"data\.text\.books\.held_out_share: 0\.05 now, 0\.1 in the checkpoint"):
+        saved.check_continues(holding_out(books=0.05), "abc")
