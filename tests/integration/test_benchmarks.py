@@ -27,3 +27,22 @@ def test_step(root: Path) -> None:
     assert len(re.findall(r"^step \d+: .* loss \d", printed, re.MULTILINE)) == 4
     for quantity in ("step time", "tokens/s", "model TFLOP/s", "MFU", "peak memory"):
         assert re.search(rf"^{quantity} +\d", printed, re.MULTILINE), quantity
+
+
+def test_rows(root: Path) -> None:
+    printed = run(root, "rows.py", "--tokens", "300000", "--seconds", "0.02", "--turns", "1")
+    assert printed.startswith("machine: ")
+    rows = r"^(\[MASK\]|\[gMASK\]|30 / 70|\[sMASK\]), documents (apart|together) +\d+ "
+    assert len(re.findall(rows, printed, re.MULTILINE)) == 8
+    assert re.search(r"^instructions +\d+ ", printed, re.MULTILINE)
+    assert re.search(r"^mixture to tensors +\d+ ", printed, re.MULTILINE)
+
+
+def test_tokenizing_and_preparing(root: Path, demo: list[str]) -> None:
+    model = Path(demo[0].partition("=")[2])
+    text = str(model.parent / "text" / "english.jsonl")
+    tokenizer = ("--tokenizer", str(model))
+    printed = run(root, "tokenizing.py", *tokenizer, "--repeats", "1", "--processes", "1", "--", text)
+    assert re.search(r"^encode_flat +[\d,]+ +\d+\.\d+ +\d+\.\d+$", printed, re.MULTILINE)
+    printed = run(root, "preparing.py", *tokenizer, "--megabytes", "1", "--workers", "1", "--", text)
+    assert re.search(r"^prepare, 1 workers +\d+\.\d ", printed, re.MULTILINE)
