@@ -11,6 +11,10 @@ from glm130b.config.sections import ObjectiveConfig, RunConfig, SourceConfig
 from glm130b.config.wording import inside, multiple
 
 
+SMALLEST_SHARE = 1e-7
+"""Of a source among those of its section: to place a sample costs time in proportion to 1 / (smallest share)."""
+
+
 def check(config: RunConfig, world_size: int | None = None) -> None:
     """Raise ``UserError`` with every problem of ``problems``, if there is one."""
     if found := problems(config, world_size=world_size):
@@ -94,9 +98,15 @@ def _skips(config: RunConfig) -> Iterator[str]:
 
 
 def _weights(key: str, sources: dict[str, SourceConfig]) -> Iterator[str]:
+    total = sum(source.weight.bounds[1] for source in sources.values())
     for name, source in sources.items():
         if source.weight.bounds[0] < 0:
             yield f"{key}.{name}.weight: falls below 0; write 0 to leave the source out"
+        elif 0 < source.weight.bounds[1] < SMALLEST_SHARE * total:
+            yield (
+                f"{key}.{name}.weight: {source.weight.bounds[1]:g} is less than {SMALLEST_SHARE:g} of all weights, and a "
+                "source that is drawn so seldom takes minutes to place; write a larger one, or 0"
+            )
 
 
 def _supply(key: str, sources: dict[str, SourceConfig], train_samples: int, why: str) -> Iterator[str]:

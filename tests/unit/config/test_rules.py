@@ -104,6 +104,10 @@ def broken(*overrides: str, world_size: int | None = None) -> list[str]:
             ["parallel.virtual_stages=2", "model.num_layers=6"],
             "model.num_layers: 6 is not a multiple of 4 (parallel.pipeline x virtual_stages); write for example 4 or 8",
         ),
+        (
+            ["data.text.english.weight=1e-9"],
+            "data.text.english.weight: 1e-09 is less than 1e-07 of all weights, and a source that is drawn so seldom",
+        ),
         (["objective.smask_share=-0.1"], "objective.smask_share: "),
         (
             ["objective.mask_share=0.7", "objective.smask_share=0.4"],
