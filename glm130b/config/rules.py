@@ -10,7 +10,6 @@ from glm130b.config.model_rules import model_problems
 from glm130b.config.sections import ObjectiveConfig, RunConfig, SourceConfig
 from glm130b.config.wording import inside, multiple
 
-
 SMALLEST_SHARE = 1e-7
 """Of a source among those of its section: to place a sample costs time in proportion to 1 / (smallest share)."""
 
@@ -104,8 +103,8 @@ def _weights(key: str, sources: dict[str, SourceConfig]) -> Iterator[str]:
             yield f"{key}.{name}.weight: falls below 0; write 0 to leave the source out"
         elif 0 < source.weight.bounds[1] < SMALLEST_SHARE * total:
             yield (
-                f"{key}.{name}.weight: {source.weight.bounds[1]:g} is less than {SMALLEST_SHARE:g} of all weights, and a "
-                "source that is drawn so seldom takes minutes to place; write a larger one, or 0"
+                f"{key}.{name}.weight: {source.weight.bounds[1]:g} is less than {SMALLEST_SHARE:g} of all weights, and "
+                "a source that is drawn so seldom takes minutes to place; write a larger one, or 0"
             )
 
 
