@@ -63,9 +63,9 @@ def test_a_missing_tokenizer(saved_run: SavedRun, tmp_path: Path) -> None:
     ("content", "reason"),
     [
         (None, "latest: names 'step-.*', which is not a whole checkpoint"),
-        ("{", r"run\.json: cannot be read \(JSONDecodeError"),
-        ("{}", r"run\.json: cannot be read \(KeyError"),
-        ('{"config": {}}', r"run\.json: cannot be read \(KeyError"),
+        ("{", r"run\.json: cannot be read, or is of an older version \(JSONDecodeError"),
+        ("{}", r"run\.json: cannot be read, or is of an older version \(KeyError"),
+        ('{"config": {}}', r"run\.json: cannot be read, or is of an older version \(KeyError"),
     ],
 )
 def test_a_damaged_description(saved_run: SavedRun, tmp_path: Path, content: str | None, reason: str) -> None:
