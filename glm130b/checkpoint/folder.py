@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 
 from glm130b.config.errors import UserError
+from glm130b.data.corpus.durable import sync_folder
 
 
 class CheckpointFolder:
@@ -65,15 +66,15 @@ class CheckpointFolder:
         """Add ``run.json``, give the written checkpoint its name and point ``latest`` at it, in this order."""
         writing, whole = self.writing(step), self._path / f"step-{step:08d}"
         _write(writing / "run.json", description)
-        _sync(writing)
+        sync_folder(writing)
         if whole.exists():
             whole.rename(self._path / f".step-{step:08d}.replaced")
         writing.rename(whole)
-        _sync(self._path)
+        sync_folder(self._path)
         beside = self._path / ".latest.writing"
         _write(beside, whole.name)
         beside.replace(self._path / "latest")
-        _sync(self._path)
+        sync_folder(self._path)
         return whole
 
 
@@ -86,12 +87,3 @@ def _write(file: Path, text: str) -> None:
         stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())
-
-
-def _sync(folder: Path) -> None:
-    """Make renames in a folder survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
