@@ -41,8 +41,8 @@ class Layout:
 
     @property
     def patience(self) -> int:
-        """Seconds that a test of it may take: thirty-two processes share a few cores."""
-        return 600 if self.world_size > 16 else 300
+        """Seconds that a test of it may take: thirty-two processes, or seventy layers, share a few cores."""
+        return 600 if self.world_size > 16 or self.layers > 20 else 300
 
     def config(self, dtype: str = "fp32") -> RunConfig:
         """The small run so laid out; rows and weights are those of any other layout of as many layers."""
@@ -86,7 +86,8 @@ EVERY_DAY = [
 
 
 def _everything() -> list[Layout]:
-    """TP {1, 2, 4} x PP {1, 2, 4} x DP {1, 2}, each in four dresses that between them have every switch on and off.
+    """TP {1, 2, 4} x PP {1, 2, 4} x DP {1, 2}: up to four processes in four dresses that between them have every switch
+    on and off, eight in two, more in the one with the most switches on: thirty-two share a few cores.
 
     The sequence is split in a dress with selective and in one with full recomputation; under a pipeline, stages are
     uneven without virtual stages and whole, and with both virtual stages and the sequence split.
@@ -94,28 +95,39 @@ def _everything() -> list[Layout]:
     layouts = []
     for tensor, pipeline, data in product((1, 2, 4), (1, 2, 4), (1, 2)):
         grid = {"tensor": tensor, "pipeline": pipeline, "data": data}
-        sequence = tensor > 1
-        layouts.append(Layout(**grid, sequence=sequence, recompute="selective", micro=1))
-        if pipeline > 1:
-            # Two virtual stages to a rank, the embedding and the head among the layers: two or more to each chunk.
-            packed = {2: 6, 4: 14}[pipeline]
-            layouts.append(Layout(**grid, uneven=True, layers=6))
-            layouts.append(Layout(**grid, virtual=2, layers=8, micro=1))
-            everything_on = Layout(
-                **grid, uneven=True, virtual=2, layers=packed, sequence=sequence, recompute="full", micro=1
-            )
-            layouts.append(everything_on)
-        else:
-            layouts.append(Layout(**grid))
-            layouts.append(Layout(**grid, zero=2, recompute="full", micro=1))
-            layouts.append(Layout(**grid, offload=True, sequence=sequence, recompute="full"))
+        dresses = _pipelined(grid) if pipeline > 1 else _flat(grid)
+        world_size = tensor * pipeline * data
+        layouts += dresses[: 4 if world_size <= 4 else 2 if world_size == 8 else 1]
     return [*layouts, Layout(pipeline=8, uneven=True, layers=70, recompute="full")]
+
+
+def _pipelined(grid: dict[str, int]) -> list[Layout]:
+    sequence = grid["tensor"] > 1
+    # Two virtual stages to a rank, the embedding and the head among the layers: two or more to each chunk.
+    packed = {2: 6, 4: 14}[grid["pipeline"]]
+    return [
+        Layout(**grid, uneven=True, virtual=2, layers=packed, sequence=sequence, recompute="full", micro=1),
+        Layout(**grid, sequence=sequence, recompute="selective", micro=1),
+        Layout(**grid, uneven=True, layers=6),
+        Layout(**grid, virtual=2, layers=8, micro=1),
+    ]
+
+
+def _flat(grid: dict[str, int]) -> list[Layout]:
+    sequence = grid["tensor"] > 1
+    return [
+        Layout(**grid, offload=True, sequence=sequence, recompute="full"),
+        Layout(**grid, zero=2, recompute="full", micro=1),
+        Layout(**grid, sequence=sequence, recompute="selective", micro=1),
+        Layout(**grid),
+    ]
 
 
 @cache
 def one_process(layers: int, dtype: str) -> list[StepNumbers]:
     layout = Layout(layers=layers)
-    numbers: list[StepNumbers] = run_distributed(train_with_layer_norms, 1, layout.config(dtype), NUM_STEPS)[0]
+    ranks = run_distributed(train_with_layer_norms, 1, layout.config(dtype), NUM_STEPS, timeout=layout.patience - 20)
+    numbers: list[StepNumbers] = ranks[0]
     # The comparison would be empty if nothing were learned, or the gradient never clipped.
     assert numbers[-1]["loss"] < numbers[0]["loss"] - 0.1
     assert max(step["gradient_norm"] for step in numbers) > layout.config().optimizer.clip_gradient_norm
