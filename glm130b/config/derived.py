@@ -4,9 +4,46 @@ from glm130b.config.model import ModelConfig
 from glm130b.config.sections import RunConfig
 
 
+def replica_size(config: RunConfig) -> int:
+    """Processes that hold one replica of the model together."""
+    return config.parallel.tensor * config.parallel.pipeline
+
+
 def data_parallel_size(config: RunConfig, world_size: int) -> int:
     """Replicas of the model among ``world_size`` processes; both are known to fit each other (``rules.problems``)."""
-    return config.parallel.data or world_size // (config.parallel.tensor * config.parallel.pipeline)
+    data, room = config.parallel.data, world_size // replica_size(config)
+    if data == "largest":
+        return next((size for size in range(room, 1, -1) if _shares_out(config, size)), 1)
+    return data or room
+
+
+def grid_size(config: RunConfig, world_size: int) -> int:
+    """Processes that train among ``world_size``; with ``parallel.data: largest`` the others stand by."""
+    return replica_size(config) * data_parallel_size(config, world_size)
+
+
+def least_world_size(config: RunConfig) -> int:
+    """Processes that a run needs at least."""
+    data = config.parallel.data
+    return replica_size(config) * (data if isinstance(data, int) else 1)
+
+
+def batch_unit(config: RunConfig, data_size: int) -> int:
+    """Rows that every batch, and every rise of one, is a multiple of: whole micro-batches for every data-parallel rank.
+
+    Chunks of virtual stages take turns after as many micro-batches as there are stages.
+    """
+    parallel = config.parallel
+    turns = parallel.pipeline if parallel.virtual_stages > 1 else 1
+    return config.batch.micro_size * data_size * turns
+
+
+def _shares_out(config: RunConfig, data_size: int) -> bool:
+    """Whether all batches, on the way up and in evaluation, can be shared out over ``data_size`` replicas."""
+    batch = config.batch
+    sizes = [batch.global_size, config.evaluation.samples]
+    sizes += [batch.ramp.start, batch.ramp.increment] if batch.ramp else []
+    return all(size % batch_unit(config, data_size) == 0 for size in sizes)
 
 
 def data_rank(config: RunConfig, rank: int, *, data_size: int) -> int:

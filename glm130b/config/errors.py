@@ -6,8 +6,9 @@ from collections.abc import Sequence
 class UserError(Exception):
     """A mistake in a config, a file or the environment, found before any GPU time is spent.
 
-    Every problem is one sentence that names the key or file, the value, the rule and the mend.
-    The launcher prints the problems from one rank and exits with status 2, without a stack trace.
+    Every problem is one sentence that names the key or file, the value, the rule and the mend. It is one printable
+    line, too: line breaks and control characters in the names that it quotes are written as in Python. The launcher
+    prints the problems from one rank and exits with status 2, without a stack trace.
 
     >>> print(UserError(["model.num_layers: 0 is not positive; write a number of layers from 1 on"]))
     model.num_layers: 0 is not positive; write a number of layers from 1 on
@@ -16,5 +17,10 @@ class UserError(Exception):
     exit_status = 2
 
     def __init__(self, problems: str | Sequence[str]) -> None:
-        self.problems: tuple[str, ...] = (problems,) if isinstance(problems, str) else tuple(problems)
+        found = (problems,) if isinstance(problems, str) else problems
+        self.problems: tuple[str, ...] = tuple(map(_printable, found))
         super().__init__("\n".join(self.problems))
+
+
+def _printable(text: str) -> str:
+    return "".join(it if it.isprintable() else it.encode("unicode_escape").decode() for it in text)

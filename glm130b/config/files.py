@@ -19,6 +19,11 @@ def check_files(config: RunConfig) -> None:
         for name, source in sources.items():
             if what := _lacking(source.path):
                 problems.append(f"data.{kind}.{name}.path: {what}; {_mend('glm130b prepare')}")
+    weights = config.initial_weights
+    if weights and not _readable(Path(weights) / "run.json"):
+        problems.append(
+            f"initial_weights: {weights} is no checkpoint; name a folder such as runs/NAME/checkpoints/step-00000100"
+        )
     folder = Path(config.folder) / config.name
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):

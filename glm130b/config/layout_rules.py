@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 
+from glm130b.config.derived import batch_unit, data_parallel_size, least_world_size, replica_size
 from glm130b.config.sections import RunConfig
 from glm130b.config.wording import multiple
 
@@ -102,17 +103,20 @@ def _zero(config: RunConfig) -> Iterator[str]:
 
 
 def _grid(config: RunConfig, world_size: int | None) -> Iterator[str]:
-    parallel = config.parallel
-    replica = parallel.tensor * parallel.pipeline
-    size = replica * (parallel.data or 1)
+    parallel, replica, size = config.parallel, replica_size(config), least_world_size(config)
     if world_size is None or world_size == size:
         return
-    if parallel.data is None:
+    axes, mend, start = "", "", size
+    if parallel.data == "largest":
+        if world_size > size:
+            return
+        needs = f"at least {size}"
+    elif parallel.data is None:
         if world_size > 0 and world_size % size == 0:
             return
-        axes, needs, start, mend = "", f"a multiple of {size}", max(math.ceil(world_size / size), 1) * size, ""
+        needs, start = f"a multiple of {size}", max(math.ceil(world_size / size), 1) * size
     else:
-        axes, needs, start = f" x data {parallel.data}", f"{size}", size
+        axes, needs = f" x data {parallel.data}", f"{size}"
         mend = f" or set parallel.data={world_size // replica}" if world_size and world_size % replica == 0 else ""
     yield (
         f"parallel: tensor {parallel.tensor} x pipeline {parallel.pipeline}{axes} needs {needs} processes, "
@@ -123,13 +127,11 @@ def _grid(config: RunConfig, world_size: int | None) -> Iterator[str]:
 def _batch(config: RunConfig, world_size: int | None) -> Iterator[str]:
     """Every batch, on the way up and in evaluation, is whole micro-batches for each data-parallel rank."""
     batch, parallel = config.batch, config.parallel
-    replicas, left_over = divmod(world_size or 0, parallel.tensor * parallel.pipeline)
-    data_size = parallel.data or (replicas if not left_over else 0) or 1
-    unit = batch.micro_size * data_size
+    fits = world_size and (parallel.data == "largest" or world_size % replica_size(config) == 0)
+    data_size = data_parallel_size(config, world_size if world_size and fits else least_world_size(config)) or 1
+    unit = batch_unit(config, data_size)
     why = f"batch.micro_size {batch.micro_size} x data-parallel size {data_size}"
     if parallel.virtual_stages > 1:
-        # Chunks take turns after as many micro-batches as there are stages.
-        unit *= parallel.pipeline
         why += f" x pipeline {parallel.pipeline}, with virtual_stages"
     yield from multiple("batch.global_size", batch.global_size, unit, why)
     yield from multiple("evaluation.samples", config.evaluation.samples, unit, why)

@@ -11,6 +11,8 @@ from glm130b.config.sections import RunConfig
 from glm130b.config.validation import validated
 from glm130b.config.yaml_dialect import parse, write
 
+_MOST_BYTES = 1 << 20
+
 
 def load_config(path: str | Path, overrides: Sequence[str] = (), *, world_size: int | None = None) -> RunConfig:
     """The run that the file and the overrides describe, checked against every rule (``rules.problems``).
@@ -65,7 +67,10 @@ def _split(path: Path) -> tuple[Path | None, dict[str, Any]]:
 
 def _text(path: Path) -> str:
     try:
-        raw = path.read_bytes()
+        with path.open("rb") as stream:
+            raw = stream.read(_MOST_BYTES + 1)
+        if len(raw) > _MOST_BYTES:
+            raise UserError(f"{path}: is longer than {_MOST_BYTES} bytes, which no config is; name the file of a run")
         return raw.decode("utf-8-sig")
     except FileNotFoundError:
         beside = sorted(path.parent.glob("*.yaml"))

@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Iterator
-from itertools import pairwise
 
 from glm130b.config.errors import UserError
 from glm130b.config.layout_rules import layout_problems
 from glm130b.config.model_rules import model_problems
 from glm130b.config.sections import ObjectiveConfig, RunConfig, SourceConfig
+from glm130b.config.stability_rules import stability_problems
 from glm130b.config.wording import inside, multiple
 
 SMALLEST_SHARE = 1e-7
@@ -30,7 +30,7 @@ def problems(config: RunConfig, *, world_size: int | None = None) -> list[str]:
         *layout_problems(config, world_size),
         *_row(config),
         *_mixture(config),
-        *_skips(config),
+        *stability_problems(config),
         *_learning_rate(config),
     ]
 
@@ -84,16 +84,6 @@ def _text_shares(objective: ObjectiveConfig) -> Iterator[str]:
             f"objective.smask_share: comes to {most:g} together with objective.mask_share, and [gMASK] has the rest of "
             "1; write smaller shares"
         )
-
-
-def _skips(config: RunConfig) -> Iterator[str]:
-    skips = config.data.skip_steps
-    for before, after in pairwise(skips):
-        if after.from_step <= before.from_step + before.steps:
-            yield (
-                f"data.skip_steps: the range from step {after.from_step} does not lie behind the one from step "
-                f"{before.from_step}; write the ranges in rising order, and join those that touch"
-            )
 
 
 def _weights(key: str, sources: dict[str, SourceConfig]) -> Iterator[str]:

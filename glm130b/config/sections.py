@@ -4,13 +4,17 @@ A field without a default must be chosen by the user. Units stand in the names. 
 ``rules.py``, arithmetic on a valid config in ``derived.py``.
 """
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, field_validator
+from pydantic_core import PydanticCustomError
 
+from glm130b.config.interventions import Intervention, SkipRange
 from glm130b.config.model import ModelConfig
 from glm130b.config.ramp import Ramp
 from glm130b.config.section import Section
+from glm130b.config.stability import StabilityConfig
+from glm130b.config.supervision import SupervisionConfig
 
 
 class SourceConfig(Section):
@@ -24,14 +28,6 @@ class SourceConfig(Section):
     held_out_share: float = Field(default=0.01, gt=0, lt=1)
     """Share of the documents, at the end, that a Megatron ``.bin`` and ``.idx`` hold out; a prepared folder has its
     own split and does not read this."""
-
-
-class SkipRange(Section):
-    """Steps whose data is passed over: they count, and nothing is learned in them."""
-
-    from_step: int = Field(ge=0)
-    """First step passed over, counted from 0."""
-    steps: int = Field(ge=1)
 
 
 class DataConfig(Section):
@@ -179,8 +175,9 @@ class ParallelConfig(Section):
 
     tensor: int = Field(ge=1)
     pipeline: int = Field(ge=1)
-    data: int | None = Field(default=None, ge=1)
-    """Data-parallel size; null takes what the number of processes leaves."""
+    data: Annotated[int, Field(ge=1)] | Literal["largest"] | None = None
+    """Data-parallel size; null takes what the number of processes leaves. ``largest`` takes as much of it as the batch
+    can be shared out over, and the processes beyond stand by: a run goes on with the machines that are left."""
     virtual_stages: int = Field(default=1, ge=1)
     """Chunks of layers that each pipeline stage holds, interleaved over the stages; more chunks, a smaller bubble."""
     sequence_parallel: bool = False
@@ -199,6 +196,15 @@ class ParallelConfig(Section):
     reduce_bucket_elements: int = Field(default=500_000_000, ge=1)
     """Elements in one gradient-reduction bucket of ZeRO; in bf16 with gradients summed in fp32 and no offload DeepSpeed
     reduces them all at once."""
+
+    @field_validator("data", mode="wrap")
+    @classmethod
+    def _one_message(cls, value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        """Not one for each kind of value that it might have been."""
+        try:
+            return handler(value)
+        except ValidationError:
+            raise PydanticCustomError("data_size", "write a whole number from 1 on, largest, or null") from None
 
 
 class KernelsConfig(Section):
@@ -225,6 +231,17 @@ class CheckpointConfig(Section):
     """What survives."""
 
     every_steps: int = Field(ge=1)
+    keep_last: int | None = Field(default=5, ge=1)
+    """Newest checkpoints that stay; null keeps all."""
+    keep_every_steps: int | None = Field(default=None, ge=1)
+    """Checkpoints of multiples of this step stay for ever."""
+    asynchronous: bool = True
+    """Training waits for the copy to the CPU's memory only, and the files are written meanwhile; false waits for the
+    files, and needs no second copy of the rank's state."""
+    retry_after_steps: int = Field(default=10, ge=1)
+    """Steps until the next try when a checkpoint could not be written."""
+    patience_seconds: float = Field(default=600.0, ge=0)
+    """How long a start, and the save after the last step, wait for a file system that is gone."""
 
 
 class LoggingConfig(Section):
@@ -243,6 +260,11 @@ class RunConfig(Section):
     seed: int = Field(default=1234, ge=0)
     train_samples: int = Field(ge=1)
     """Length of the run in rows."""
+    initial_weights: str | None = None
+    """Checkpoint folder whose weights a new run starts from, with fresh moments and counters: fine-tuning. A run that
+    has a checkpoint of its own goes on from that."""
+    interventions: tuple[Intervention, ...] = ()
+    """Changes of learning rate and embedding gradient shrink on the way."""
     model: ModelConfig
     data: DataConfig
     objective: ObjectiveConfig
@@ -253,4 +275,6 @@ class RunConfig(Section):
     kernels: KernelsConfig = KernelsConfig()
     evaluation: EvaluationConfig
     checkpoint: CheckpointConfig
+    stability: StabilityConfig = StabilityConfig()
+    supervision: SupervisionConfig = SupervisionConfig()
     logging: LoggingConfig = LoggingConfig()

@@ -32,12 +32,19 @@ _RULES = {
 }
 
 
+_LARGEST = 2**63 - 1
+
+
 def validated(tree: dict[str, Any]) -> RunConfig:
     """The config that ``tree`` (plain YAML or JSON data) describes.
 
     Raises ``UserError`` with one problem for each unknown or missing key and each value of a wrong type or out of its
     range.
     """
+    if found := [
+        f"{key}: {_shown(number)} does not fit 64 bits; write {_LARGEST} or less" for key, number in _oversized(tree)
+    ]:
+        raise UserError(found)
     try:
         # JSON mode is as strict about types, and builds sections from plain data.
         return RunConfig.model_validate_json(json.dumps(tree))
@@ -54,6 +61,15 @@ def validated(tree: dict[str, Any]) -> RunConfig:
         elif key not in unknown.values():  # the misspelt key is reported already
             problems.append(f"{key}: missing; add {_meaning(detail['loc'])}")
     raise UserError(problems)
+
+
+def _oversized(tree: Any, key: str = "") -> Iterator[tuple[str, int]]:
+    """Whole numbers that arithmetic on samples and sizes could not take, with their keys."""
+    items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    for name, value in items:
+        yield from _oversized(value, f"{key}.{name}" if key else str(name))
+    if isinstance(tree, int) and abs(tree) > _LARGEST:
+        yield key, tree
 
 
 @functools.cache

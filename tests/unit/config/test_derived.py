@@ -200,3 +200,30 @@ def test_model_flops_match_the_published_formula(glm_130b: RunConfig) -> None:
 def test_plain_sgd_keeps_no_moments() -> None:
     config = load_config(RUN, ["optimizer.name=sgd"])
     assert derived.checkpoint_bytes(config) == 4 * derived.num_parameters(config.model)
+
+
+@pytest.mark.parametrize(
+    ("world_size", "overrides", "data_size"),
+    [
+        (1, [], 1),
+        (2, [], 2),
+        (3, [], 2),
+        (4, [], 4),
+        (9, [], 4),  # 8 rows are four micro-batches of 2
+        (9, ["batch.micro_size=1"], 8),
+        (9, ["batch.micro_size=1", "evaluation.samples=12"], 4),
+        (9, ["batch.micro_size=1", "batch.ramp={start: 2, increment: 2, over_samples: 8}"], 2),
+        (9, ["parallel.tensor=2"], 4),
+        (9, ["parallel.pipeline=2", "parallel.virtual_stages=2"], 2),
+        (9, ["parallel.pipeline=4"], 2),
+    ],
+)
+def test_the_largest_data_parallel_size_shares_out_every_batch(
+    world_size: int, overrides: list[str], data_size: int
+) -> None:
+    base = ["batch={global_size: 8, micro_size: 2, ramp: null}", "evaluation.samples=32", "model.num_layers=8"]
+    grid = ["parallel.tensor=1", "parallel.pipeline=1", "parallel.data=largest"]
+    config = load_config(CONFIGS / "tiny.yaml", [*base, *grid, *overrides], world_size=world_size)
+    assert derived.data_parallel_size(config, world_size) == data_size
+    assert derived.grid_size(config, world_size) == data_size * derived.replica_size(config)
+    assert derived.least_world_size(config) == derived.replica_size(config)

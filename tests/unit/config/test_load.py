@@ -192,3 +192,15 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     assert problems(tmp_path / "x.yaml") == (f"{tmp_path}/x.yaml: no such file; check the path",)
     (problem,) = problems(tmp_path)
     assert problem == f"{tmp_path}: cannot be read (Is a directory); name a readable YAML file"
+
+
+def test_what_is_too_large_for_a_run_is_refused(tmp_path: Path) -> None:
+    (problem,) = problems(TINY, f"train_samples={10**30}")
+    assert problem == f"train_samples: {10**30} does not fit 64 bits; write {2**63 - 1} or less"
+    (problem,) = problems(write(tmp_path / "long.yaml", "# " + "x" * (1 << 20)))
+    assert problem.endswith("long.yaml: is longer than 1048576 bytes, which no config is; name the file of a run")
+
+
+def test_a_problem_is_one_printable_line(tmp_path: Path) -> None:
+    (problem,) = problems(tmp_path / "a\nb\x1b[31m.yaml")
+    assert problem == f"{tmp_path}/a\\nb\\x1b[31m.yaml: no such file; check the path"

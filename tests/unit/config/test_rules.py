@@ -125,6 +125,39 @@ def broken(*overrides: str, world_size: int | None = None) -> list[str]:
             "data.skip_steps: the range from step 7 does not lie behind the one from step 5",
         ),
         (
+            ["interventions=[{from_samples: 90}, {from_samples: 80}]"],
+            "interventions: the one from sample 80 follows that from sample 90; write them in rising order",
+        ),
+        (
+            ["interventions=[{from_samples: 90, skip: {from_step: 5, steps: 2}}]"],
+            "interventions.0.skip: is the stability guard's; write the range under data.skip_steps",
+        ),
+        (["stability.window_steps=31"], "stability.quiet_steps: 32 never stand in a window of window_steps 31"),
+        (
+            ["stability.quiet_steps=8", "stability.loss.in_a_row=9"],
+            "stability.loss.in_a_row: 9 spikes are more than quiet_steps 8, which are a new level; write at most 8",
+        ),
+        (["stability.loss.actions=[warn, warn]"], "stability.loss.actions: warn, warn has one twice"),
+        (
+            ["stability.overflow.actions=[stop, shrink_alpha, rewind, skip_update]"],
+            "stability.overflow.actions: a run that stops does not rewind or shrink_alpha; leave out stop",
+        ),
+        (
+            [
+                "stability.loss.actions=[shrink_alpha]",
+                "model.embedding_gradient_shrink={alpha: 1, input_side: false, logit_side: false}",
+            ],
+            "stability.loss.actions: shrink_alpha changes nothing without a side to shrink; set model.embedding_grad",
+        ),
+        (
+            ["stability.gradient_norm.actions=[rewind]", "stability.rewind={margin_steps: 4, skip_before_steps: 5}"],
+            "stability.rewind.skip_before_steps: 5 reaches behind a checkpoint that is only margin_steps 4 older",
+        ),
+        (
+            ["stability.loss.actions=[rewind]", "checkpoint={every_steps: 6, keep_last: 2}"],
+            "checkpoint.keep_last: 2 checkpoints, 6 steps apart, need not reach the 12 steps back that stability.loss",
+        ),
+        (
             ["objective.mask.text_tokens=63"],
             "objective.mask.text_tokens: 63 leave no room for a target in the 64 tokens of a sample; write at most 62",
         ),
@@ -206,6 +239,15 @@ def test_a_broken_rule_is_named(overrides: list[str], beginning: str) -> None:
         ["optimizer.learning_rate.minimum=2e-3"],
         ["model.embedding_gradient_shrink.alpha={start: 1, end: 0.1, over_samples: 100}"],
         ["data.text.code.weight=0"],
+        ["interventions=[{from_samples: 90}, {from_samples: 90}]"],
+        ["stability.window_steps=32"],
+        ["stability.loss.actions=[]"],
+        ["stability.loss.actions=[stop, skip_update, warn]"],
+        ["stability.loss={in_a_row: 32, actions: [skip_update, rewarm]}"],
+        ["stability.loss.actions=[rewind, shrink_alpha, lower_learning_rate, rewarm, skip_update]"],
+        ["stability.loss.actions=[rewind]", "checkpoint={every_steps: 6, keep_last: 3}"],
+        ["stability.loss.actions=[rewind]", "checkpoint={every_steps: 1, keep_last: null}"],
+        ["stability.rewind={margin_steps: 4, skip_before_steps: 5}"],
     ],
 )
 def test_the_edge_of_a_rule_is_allowed(overrides: list[str]) -> None:
@@ -289,13 +331,19 @@ def test_an_open_data_size_follows_from_the_processes() -> None:
         (["model.positions=rope_2d", "model.hidden_size=72"], "model.hidden_size", "80"),
         (["model.positions=rope_2d", "model.head_dim=18"], "model.head_dim", "16 or 20"),
         (["model.positions=learned", "model.max_positions=8"], "model.max_positions", "256 or more"),
+        (["stability.window_steps=31"], "stability.quiet_steps", "at most 31"),
+        (
+            ["stability.loss.actions=[rewind]", "checkpoint={every_steps: 6, keep_last: 2}"],
+            "checkpoint.keep_last",
+            "3 or more, or null",
+        ),
     ],
 )
 def test_the_suggested_mend_is_right(overrides: list[str], key: str, mend: str) -> None:
     (problem,) = broken(*overrides)
     assert problem.startswith(f"{key}: ")
     assert re.search(r"; write (for example )?(.*)$", problem)[2] == mend  # type: ignore[index]
-    for value in mend.removesuffix(" or more").split(" or "):
+    for value in mend.removeprefix("at most ").removesuffix(", or null").removesuffix(" or more").split(" or "):
         load_config(TINY, [*overrides, f"{key}={value}"])
 
 

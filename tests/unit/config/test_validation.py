@@ -56,7 +56,7 @@ TINY = Path(__file__).parents[1] / "run.yaml"
         ("data.text.code.wieght=1", "data.text.code.wieght: unknown key; the nearest is data.text.code.weight"),
         ("model.learning_rate=1", "model.learning_rate: unknown key; write it as optimizer.learning_rate"),
         ("weight=1", "weight: unknown key; write it as data.text.<name>.weight or data.instructions.<name>.weight"),
-        ("checkpoint.xyz=1", "checkpoint.xyz: unknown key; the keys there are every_steps"),
+        ("evaluation.xyz=1", "evaluation.xyz: unknown key; the keys there are every_steps, samples"),
         (
             "checkpoint={}",
             "checkpoint.every_steps: missing; add a value",

@@ -47,7 +47,15 @@ def test_a_value_is_what_it_looks_like(text: str, value: object) -> None:
         ("a: 1\n? [x, y]\n: 2\n", "file.yaml, line 2: a key must be a single word; mend the YAML there"),
         ("a: b: c\n", "file.yaml, line 1: mapping values are not allowed here; mend the YAML there"),
         ("a: 1\n\tb: 2\n", "file.yaml, line 2: found character '\\t' that cannot start any token; mend the YAML there"),
-        ("a: &x [*x]\n", "file.yaml, line 1: found unconstructable recursive node; mend the YAML there"),
+        ("a: &x [*x]\n", "file.yaml, line 1: this is over 50 deep, aliases written out; mend the YAML there"),
+        ("a:\n  - " + "[" * 5000, "file.yaml: is over 50 deep; mend the YAML there"),
+        ("a: 1\nb: !!int 0x\n", "file.yaml, line 2: '0x' cannot be read as int; mend the YAML there"),
+        ("a: !!float b\n", "file.yaml, line 1: 'b' cannot be read as float; mend the YAML there"),
+        ("a: !!bool b\n", "file.yaml, line 1: 'b' cannot be read as bool; mend the YAML there"),
+        (f"a: {'9' * 5000}\n", "file.yaml, line 1: '99999999999999999999' cannot be read as int; mend the YAML there"),
+        ("a: !!map [b]\n", "file.yaml, line 1: this is no mapping; mend the YAML there"),
+        ('a: "\\0"\n', "file.yaml, line 1: a text cannot hold the character U+0000; mend the YAML there"),
+        ('"\\ud83d": 1\n', "file.yaml, line 1: a text cannot hold the character U+D83D; mend the YAML there"),
         ("a: 1\nb: \x07\n", "file.yaml, line 2: holds a character that YAML forbids; remove it"),
         ("a: 1\nb: !!set {x, y}\n", "file.yaml, line 2: could not determine a constructor for the tag"),
         ("a: 1\n---\nb: 2\n", "file.yaml, line 2: but found another document; mend the YAML there"),
@@ -59,6 +67,14 @@ def test_broken_yaml_is_one_line_with_its_place(text: str, problem: str) -> None
     (message,) = caught.value.problems
     assert message.startswith(problem)
     assert "\n" not in message
+
+
+def test_aliases_cannot_grow_without_end() -> None:
+    """Each line has ten times the values of the one before: a million in all, of 300 letters."""
+    laughs = "a0: &a0 1\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 7))
+    with pytest.raises(UserError, match=r"this has more than 100000 values, aliases written out; mend the YAML there"):
+        parse(laughs, origin="file.yaml")
+    assert parse("a: &a [1]\nb: [*a, *a]\n", origin="file.yaml") == {"a": [1], "b": [[1], [1]]}
 
 
 _TEXT = st.text(st.characters(blacklist_categories=("Cs", "Cc")), max_size=8) | st.sampled_from(
