@@ -38,6 +38,8 @@ class Launch:
     """0 and up, unique on this machine; the GPU to use."""
     world_size: int
     """Processes in the job."""
+    restarts: int = 0
+    """How often its supervisor has started the job again."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Launch":
@@ -50,11 +52,29 @@ class Launch:
         for names in _PLACES:
             values = [environment.get(name, "") for name in names]
             if all(value.isdecimal() for value in values):
-                return cls(*map(int, values))
+                rank, local_rank, world_size = map(int, values)
+                return cls(rank, local_rank, world_size, _restarts(environment))
         if any(name in environment for name in _PLACES[0]):
             given = ", ".join(f"{name}={environment.get(name, '')}" for name in _PLACES[0])
             raise UserError(f"{given}: is no place in a job; set all three to whole numbers, or none")
         return cls(rank=0, local_rank=0, world_size=1)
+
+
+@dataclass(frozen=True)
+class MeetingPoint:
+    """Where the processes of the job find each other."""
+
+    host: str
+    port: int
+    kept_by_launcher: bool
+    """A server that the launcher keeps over restarts is there already; otherwise rank 0 is to be it."""
+
+    @classmethod
+    def from_environment(cls) -> "MeetingPoint":
+        """As ``prepare_environment`` has left it."""
+        environment = os.environ
+        kept = environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+        return cls(environment["MASTER_ADDR"], int(environment["MASTER_PORT"]), kept)
 
 
 def prepare_environment(launch: Launch) -> None:
@@ -93,6 +113,12 @@ def prepare_environment(launch: Launch) -> None:
                 "build of torch, or set DS_ACCELERATOR=cpu to train on the CPU"
             )
         environment.setdefault("DS_ACCELERATOR", "cpu")  # unset, DeepSpeed warns that it found none
+
+
+def _restarts(environment: Mapping[str, str]) -> int:
+    """Counted by torchrun, or by Slurm for a job that was requeued."""
+    counts = (environment.get(name, "") for name in ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT"))
+    return next((int(count) for count in counts if count.isdecimal()), 0)
 
 
 def _free_port() -> int:

@@ -1,4 +1,5 @@
-"""Parameters that several ranks of one replica hold whole: every copy must get the whole gradient, and be counted once.
+"""Parameters that several ranks of one replica hold whole: every copy must get the whole gradient, be counted once, and
+stay the same.
 
 Two kinds. The tied embedding has a copy on the first and one on the last stage, each with its share of the gradient.
 Under sequence parallelism the norms and the biases behind a row-parallel product act on a part of the sequence on each
@@ -33,6 +34,21 @@ def sum_shared_gradients(stage: Stage, topology: Topology, gradient_of: Callable
         for chunk in stage:
             if chunk.tied_weight is not None:
                 dist.all_reduce(gradient_of(chunk.tied_weight), group=topology.embedding_group)
+
+
+def renew_tied_copy(stage: Stage, topology: Topology) -> None:
+    """Give the last stage the first one's embedding, after an update. Collective over the embedding group.
+
+    The copies' gradients are the same on each data rank; but ZeRO sums them over the data axis in an order that depends
+    on what else a stage holds, so over more than two ranks the copies would drift apart by roundings. The last stage's
+    master of it is never used again; a checkpoint has the first one's.
+    """
+    if topology.pipeline.size == 1 or topology.embedding_group is None:
+        return
+    for chunk in stage:
+        if chunk.tied_weight is not None:
+            first_stage = dist.get_process_group_ranks(topology.embedding_group)[0]
+            dist.broadcast(chunk.tied_weight.data, src=first_stage, group=topology.embedding_group)
 
 
 def _all_reduce_together(gradients: list[Tensor], group: dist.ProcessGroup) -> None:

@@ -9,6 +9,7 @@ Ranks count tensor first, then data, then pipeline, so that a tensor-parallel gr
 """
 
 import hashlib
+import math
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -16,7 +17,7 @@ import torch
 import torch.distributed as dist
 from megatron.core import parallel_state, tensor_parallel
 from megatron.core.process_groups_config import ProcessGroupCollection
-from torch.distributed import ProcessGroup
+from torch.distributed import ProcessGroup, Store
 
 from glm130b.config.sections import ParallelConfig
 
@@ -66,20 +67,26 @@ def connect(
     parallel: ParallelConfig,
     *,
     device: torch.device,
+    store: Store | None = None,
     init_method: str = "env://",
     rank: int,
     world_size: int,
     timeout: timedelta,
 ) -> Topology:
-    """Join the job's process group and build the grid. ``world_size`` has been checked to fit ``parallel``."""
+    """Join the job's process group and build the grid. ``world_size`` has been checked to fit ``parallel``.
+
+    The processes find each other through ``store``, which holds nothing of an earlier attempt, or as ``init_method``
+    says.
+    """
     backend = "nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, init_method=init_method, rank=rank, world_size=world_size, timeout=timeout)
+    meeting_point = {"store": store} if store else {"init_method": init_method}
+    dist.init_process_group(backend, **meeting_point, rank=rank, world_size=world_size, timeout=timeout)
     parallel_state.initialize_model_parallel(
         parallel.tensor,
         parallel.pipeline,
         virtual_pipeline_model_parallel_size=parallel.virtual_stages if parallel.virtual_stages > 1 else None,
         create_gloo_process_groups=False,
-        distributed_timeout_minutes=int(timeout.total_seconds() // 60),
+        distributed_timeout_minutes=math.ceil(timeout.total_seconds() / 60),
     )
     groups = ProcessGroupCollection.use_mpu_process_groups()
     topology = Topology(

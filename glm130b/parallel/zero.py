@@ -1,23 +1,49 @@
-"""DeepSpeed's ZeRO: reduces gradients over the data axis, unscales, clips by the global norm, steps, gathers the
-weights.
+"""DeepSpeed's ZeRO: reduces gradients over the data axis, unscales, clips by the global norm, asks whether to go on,
+steps, gathers the weights.
 
 Every key of DeepSpeed's configuration that matters is written out here. Megatron's schedule runs forward and backward;
 each ``step`` is one whole accumulation (``managed_gradient_accumulation: false``).
 """
 
 import io
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
 import deepspeed
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
-from glm130b.config.sections import OptimizerConfig, ParallelConfig, PrecisionConfig, RunConfig
+from glm130b.config.sections import ParallelConfig, PrecisionConfig, RunConfig
+from glm130b.model.sharding import EMBEDDING, ParameterShard, parameter_shards
+from glm130b.model.stage import Stage
+from glm130b.parallel.optimizer import build_optimizer
+from glm130b.parallel.shared_gradients import renew_tied_copy
 from glm130b.parallel.topology import Topology
+
+
+@dataclass(frozen=True)
+class GradientNorms:
+    """L2 norms of a step's mean gradient, unscaled, before clipping; the same numbers on every rank."""
+
+    whole: float
+    """Over all parameters."""
+    embedding: float
+    """Of the word embedding; with tied weights that is the output projection, too."""
+
+
+NOT_FINITE = GradientNorms(whole=math.inf, embedding=math.inf)
+
+Permit = Callable[[GradientNorms], bool]
+"""Whether a step with this gradient may change the weights."""
+
+
+def always(norms: GradientNorms) -> bool:
+    return True
 
 
 @dataclass(frozen=True)
@@ -26,10 +52,18 @@ class StepOutcome:
 
     gradient_norm: float
     """Global L2 norm over all parameters, unscaled, before clipping; inf when the step overflowed."""
+    embedding_gradient_norm: float
+    """The word embedding's part of it; inf when the step overflowed."""
     applied: bool
-    """False when an overflow skipped the update."""
+    """False when an overflow or a veto left weights, moments and the optimizer's step count as they were."""
+    overflowed: bool
+    """Some element of the gradient was not finite on some rank."""
     loss_scale: float
     """Scale of the next step; 1.0 outside fp16."""
+
+
+_SCALER_STATE = ("cur_scale", "cur_iter", "last_overflow_iter", "cur_hysteresis")
+"""What fp16's loss scaler remembers; its other attributes are the config's to say."""
 
 
 @dataclass(frozen=True)
@@ -47,15 +81,15 @@ class Fragment:
 class ZeroEngine:
     """One optimizer over a stage's parameters, its state sharded over the data axis."""
 
-    def __init__(self, config: RunConfig, model: nn.Module, topology: Topology) -> None:
+    def __init__(self, config: RunConfig, stage: Stage, topology: Topology) -> None:
         deepspeed.init_distributed(dist_backend="nccl" if topology.device.type == "cuda" else "gloo", verbose=False)
         if config.parallel.offload_optimizer and topology.device.type == "cuda":
             # The step is the CPU's then, and on the one thread that a process has it would take seconds.
             torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // torch.cuda.device_count()))
-        optimizer = _optimizer(config.optimizer, model, topology.device)
+        optimizer = build_optimizer(config.optimizer, stage, device=topology.device, ask=self._may_update)
         with redirect_stdout(io.StringIO()):  # its bf16 optimizer prints memory tables, whatever the log level
             self._engine, *_ = deepspeed.initialize(
-                model=model,
+                model=stage,
                 optimizer=optimizer,
                 config=_deepspeed_config(config),
                 mpu=_ModelParallelUnit(topology),
@@ -63,6 +97,21 @@ class ZeroEngine:
             )
         self._optimizer = self._engine.optimizer
         self._is_fp16 = config.precision.dtype == "fp16"
+        self._is_offloaded = config.parallel.offload_optimizer
+        # In fp32 it would look at the norm alone, which leaves out the copies that other ranks count.
+        self._optimizer.check_grad_overflow = True
+        if self._is_fp16:
+            # An overflow at the smallest scale is a skipped step like any other, for the stability guard to judge.
+            self._optimizer.loss_scaler.raise_error_at_min_scale = False
+        self._stage = stage
+        self._topology = topology
+        self._largest_norm = config.optimizer.clip_gradient_norm
+        self._counted_embeddings = [
+            shard.parameter for shard in parameter_shards(stage) if _is_counted(shard, topology)
+        ]
+        self._permit: Permit = always
+        self._norms = NOT_FINITE
+        self._is_permitted: bool | None = None
         # From stage 2 on gradients are reduced as they come, by hooks that only the engine's own forward re-arms.
         self.wrapper: nn.Module | None = self._engine if config.parallel.zero_stage >= 2 else None
         """What the forward pass must go through instead of the model, if anything."""
@@ -79,20 +128,74 @@ class ZeroEngine:
         assert parameter.grad is not None
         return parameter.grad
 
-    def step(self, learning_rate: float) -> StepOutcome:
-        """Take one optimizer step with the accumulated gradients and clear them. Collective over the whole job."""
+    def step(self, learning_rate: float, *, permit: Permit = always) -> StepOutcome:
+        """Take one optimizer step with the accumulated gradients and clear them. Collective over the whole job.
+
+        ``permit`` is called once on every rank when the gradients are reduced and nothing has changed yet, and must
+        answer alike everywhere; where it answers no, weights, moments and step count stay as they are, bit for bit
+        (fp16's loss scale has counted a good step by then). It is not called when the gradient is not finite, which
+        never changes anything but the loss scale.
+        """
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
+        # What remains when DeepSpeed finds an overflow, and calls no optimizer.
+        self._permit, self._norms, self._is_permitted = permit, NOT_FINITE, None
         self._engine.step()
+        overflowed = self._norms == NOT_FINITE
+        if self._is_permitted:
+            renew_tied_copy(self._stage, self._topology)
+        if overflowed and self._is_offloaded:
+            # It forgets to, and would add every later gradient to the one that is not finite.
+            self._optimizer.averaged_gradients = dict.fromkeys(self._optimizer.averaged_gradients)
         return StepOutcome(
-            gradient_norm=float(self._engine.get_global_grad_norm()),
-            applied=self._engine.was_step_applied(),
+            gradient_norm=self._norms.whole,
+            embedding_gradient_norm=self._norms.embedding,
+            applied=bool(self._is_permitted),
+            overflowed=overflowed,
             loss_scale=self.loss_scale,
         )
+
+    def _may_update(self) -> bool:
+        """What the optimizers ask, once for each parameter group: decided at the first, it holds for the step."""
+        if self._is_permitted is None:
+            self._norms = self._gradient_norms()
+            self._is_permitted = self._norms != NOT_FINITE and self._permit(self._norms)
+        return self._is_permitted
+
+    def _gradient_norms(self) -> GradientNorms:
+        """From the clipped gradients. Every rank takes the first one's global norm: DeepSpeed sums it within each
+        replica, where the order may differ in the last bit."""
+        whole = float(self._optimizer._global_grad_norm)
+        flat_gradients = [group["params"][0].grad for group in self._optimizer.optimizer.param_groups]
+        # DeepSpeed's bf16 optimizer looks at the norm alone; here is all that it is about to use. The other one has
+        # looked at everything, and has not made the second group's flat gradient yet.
+        is_bad = any(not torch.linalg.vector_norm(g, math.inf).isfinite() for g in flat_gradients if g is not None)
+        square = 0.0
+        for parameter in self._counted_embeddings:
+            if (mapping := parameter._hp_mapping) is not None:  # type: ignore[attr-defined]
+                address = mapping.hp_fragment_address
+                fragment = flat_gradients[mapping.param_group_index].narrow(0, address.start, address.numel)
+                square += torch.linalg.vector_norm(fragment, dtype=torch.float64).square().item()
+        sums = torch.tensor(
+            [whole if self._topology.rank == 0 else 0.0, square, is_bad],
+            dtype=torch.float64,
+            device=self._topology.device,
+        )
+        dist.all_reduce(sums)
+        whole, square, num_bad = sums.tolist()
+        if num_bad:
+            return NOT_FINITE
+        clipping = max(1.0, (whole + 1e-6) / self._largest_norm)  # what DeepSpeed has divided by
+        return GradientNorms(whole=whole, embedding=math.sqrt(square) * clipping)
 
     @property
     def loss_scale(self) -> float:
         return float(self._optimizer.loss_scale) if self._is_fp16 else 1.0
+
+    @property
+    def at_minimum_scale(self) -> bool:
+        """Whether fp16's loss scale can go no lower."""
+        return self._is_fp16 and self.loss_scale <= self._optimizer.loss_scaler.min_scale
 
     def fragments(self) -> Iterator[Fragment]:
         """This rank's fp32 state, as views: writing to them and calling ``publish_master_weights`` restores a run."""
@@ -122,7 +225,7 @@ class ZeroEngine:
         steps = [float(state["step"]) for state in self._optimizer.optimizer.state.values() if "step" in state]
         return {
             "optimizer_step": max(steps, default=0.0),
-            "loss_scaler": {k: v for k, v in scaler.items() if _is_plain(v)},
+            "loss_scaler": {name: scaler[name] for name in _SCALER_STATE if scaler},
         }
 
     def restore_counters(self, counters: dict[str, Any]) -> None:
@@ -131,7 +234,8 @@ class ZeroEngine:
             if "step" in state:
                 state["step"].fill_(counters["optimizer_step"])
         if self._is_fp16:
-            vars(self._optimizer.loss_scaler).update(counters["loss_scaler"])
+            saved = counters["loss_scaler"]
+            vars(self._optimizer.loss_scaler).update({name: saved[name] for name in _SCALER_STATE if name in saved})
 
     def _ensure_optimizer_state(self) -> None:
         """Make Adam's moments on a fresh engine, as its first step would."""
@@ -165,20 +269,10 @@ class _ModelParallelUnit:
             setattr(self, f"get_{name}_world_size", lambda axis=axis: axis.size)
 
 
-def _optimizer(config: OptimizerConfig, model: nn.Module, device: torch.device) -> torch.optim.Optimizer:
-    """AdamW or SGD over two groups, decayed matrices and undecayed vectors; every stage has both, as ZeRO's norm
-    needs."""
-    parameters = list(model.parameters())
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    learning_rate = config.learning_rate.peak  # a placeholder: `step` sets the scheduled one
-    if config.name == "sgd":
-        return torch.optim.SGD(groups, lr=learning_rate)
-    return torch.optim.AdamW(
-        groups, lr=learning_rate, betas=(config.beta1, config.beta2), eps=config.epsilon, fused=device.type == "cuda"
-    )
+def _is_counted(shard: ParameterShard, topology: Topology) -> bool:
+    """Whether this rank's piece of the embedding is its part of the norm: one of several copies is."""
+    is_copy = shard.is_tied_copy or (shard.is_replicated and topology.tensor.rank > 0)
+    return shard.name == EMBEDDING and not is_copy
 
 
 def _deepspeed_config(config: RunConfig) -> dict[str, Any]:
@@ -230,7 +324,3 @@ def _precision(precision: PrecisionConfig) -> dict[str, Any]:
             "min_loss_scale": scale.minimum,
         }
     }
-
-
-def _is_plain(value: Any) -> bool:
-    return isinstance(value, (bool, int, float, str))

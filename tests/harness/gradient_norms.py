@@ -7,6 +7,7 @@ from glm130b.config.sections import RunConfig
 from glm130b.environment import Launch
 from glm130b.model.sharding import parameter_shards
 from glm130b.parallel.topology import disconnect
+from glm130b.parallel.zero import Permit
 from tests.harness.training import LiveRun, StepNumbers, live_run
 
 
@@ -17,9 +18,9 @@ def train_with_layer_norms(launch: Launch, config: RunConfig, count: int) -> lis
     norms: list[dict[str, float]] = []
     step = run.engine.step
 
-    def observed(learning_rate: float) -> object:
+    def observed(learning_rate: float, *, permit: Permit) -> object:
         norms.append(layer_norms(run))
-        return step(learning_rate)
+        return step(learning_rate, permit=permit)
 
     run.engine.step = observed  # type: ignore[method-assign, assignment]
     _, numbers = run.take_steps(count)

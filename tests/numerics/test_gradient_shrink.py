@@ -12,7 +12,7 @@ from glm130b.environment import Launch
 from glm130b.model.gradient_shrink import ShrinkFactors
 from glm130b.model.stage import Stage
 from glm130b.parallel.topology import disconnect
-from glm130b.parallel.zero import StepOutcome
+from glm130b.parallel.zero import Permit, StepOutcome
 from tests.harness.pool import run_distributed
 from tests.harness.synthetic import small_config
 from tests.harness.training import live_run
@@ -74,11 +74,11 @@ def observed_steps(launch: Launch, config: RunConfig, count: int, learns: bool) 
     (embedding,) = tied_weights(run.stage)
     update, norms = run.engine.step, []
 
-    def step(learning_rate: float) -> StepOutcome:
+    def step(learning_rate: float, *, permit: Permit) -> StepOutcome:
         squares = {p: run.engine.gradient_of(p).double().square().sum() for p in run.stage.parameters()}
         own = squares.pop(embedding)
         norms.append((own.sqrt().item(), torch.stack(list(squares.values())).sum().sqrt().item()))
-        return update(learning_rate if learns else 0.0)
+        return update(learning_rate if learns else 0.0, permit=permit)
 
     run.engine.step = step  # type: ignore[method-assign]
     _, numbers = run.take_steps(count)

@@ -10,7 +10,7 @@ from torch import Tensor
 from glm130b.config.sections import RunConfig
 from glm130b.environment import Launch
 from glm130b.parallel.topology import disconnect
-from glm130b.parallel.zero import _deepspeed_config, _optimizer
+from glm130b.parallel.zero import _deepspeed_config
 from tests.harness.pool import run_distributed
 from tests.harness.stage import in_layout
 from tests.harness.synthetic import small_config
@@ -66,19 +66,6 @@ def test_the_optimizer_is_offloaded_on_demand() -> None:
     assert ours["zero_optimization"]["offload_optimizer"] == {"device": "cpu", "pin_memory": torch.cuda.is_available()}
     assert ours["zero_force_ds_cpu_optimizer"] is False
     assert "offload_optimizer" not in _deepspeed_config(small_config())["zero_optimization"]
-
-
-def test_matrices_are_decayed_and_vectors_are_not() -> None:
-    model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.LayerNorm(3))
-    config = small_config(optimizer={"weight_decay": 0.3, "beta1": 0.8, "beta2": 0.7, "epsilon": 1e-6}).optimizer
-    ours = _optimizer(config, model, torch.device("cpu"))
-    decayed, plain = ours.param_groups
-    assert [p is model[0].weight for p in decayed["params"]] == [True]
-    assert decayed["weight_decay"] == 0.3
-    assert len(plain["params"]) == 3
-    assert plain["weight_decay"] == 0.0
-    assert (decayed["betas"], decayed["eps"]) == ((0.8, 0.7), 1e-6)
-    assert isinstance(ours, torch.optim.AdamW)
 
 
 Held = list[tuple[str, int, int, int, dict[str, tuple[int, torch.dtype]]]]
@@ -209,5 +196,40 @@ def test_an_overflow_changes_nothing_but_the_scale() -> None:
     config = small_config(precision=half_precision("fp16", initial_power=32, hysteresis=1))
     (step,) = run_distributed(one_step, 1, config, 0.1)
     assert not step["moved"].any()
-    assert (step["outcome"].applied, step["outcome"].gradient_norm) == (False, float("inf"))
-    assert step["outcome"].loss_scale == 2.0**31
+    outcome = step["outcome"]
+    assert (outcome.applied, outcome.overflowed) == (False, True)
+    assert (outcome.gradient_norm, outcome.embedding_gradient_norm) == (float("inf"), float("inf"))
+    assert outcome.loss_scale == 2.0**31
+
+
+def scale_and_whether_it_is_the_smallest(launch: Launch, config: RunConfig) -> list[tuple[float, bool]]:
+    """Before the first step and after each of four, each of which a restart follows."""
+    run = live_run(config, launch)
+    seen = [(run.engine.loss_scale, run.engine.at_minimum_scale)]
+    for _ in range(4):
+        run.accumulate_gradients()
+        assert run.engine.step(0.1).overflowed
+        # A checkpoint of an older version says, too, that the run should end here.
+        counters = run.engine.counters()
+        run.engine.restore_counters(
+            {**counters, "loss_scaler": {**counters["loss_scaler"], "raise_error_at_min_scale": True}}
+        )
+        seen.append((run.engine.loss_scale, run.engine.at_minimum_scale))
+    disconnect()
+    return seen
+
+
+def test_an_overflow_at_the_smallest_scale_is_a_skipped_step_like_any_other() -> None:
+    scale = {"initial_power": 32, "hysteresis": 1, "minimum": 2.0**31}
+    config = small_config(precision=half_precision("fp16", **scale))
+    (seen,) = run_distributed(scale_and_whether_it_is_the_smallest, 1, config)
+    assert seen == [(2.0**32, False), *[(2.0**31, True)] * 4]
+
+
+def test_other_formats_have_no_smallest_scale() -> None:
+    config = small_config(precision=half_precision("bf16", minimum=256.0))
+    assert run_distributed(is_at_minimum_scale, 1, config) == [False]
+
+
+def is_at_minimum_scale(launch: Launch, config: RunConfig) -> bool:
+    return live_run(config, launch).engine.at_minimum_scale

@@ -1,0 +1,63 @@
+"""AdamW and SGD that ask before they change anything.
+
+DeepSpeed has reduced, unscaled and clipped the gradients when it calls them, and nothing has changed yet: the last
+moment to judge a step.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+from glm130b.config.sections import OptimizerConfig
+
+Ask = Callable[[], bool]
+"""Whether to update. DeepSpeed's ZeRO steps one parameter group after the other, and each asks."""
+
+
+class AskingAdamW(torch.optim.AdamW):
+    """PyTorch's, which leaves weights and moments alone when the answer is no."""
+
+    def __init__(self, groups: Iterable[dict[str, Any]], *, ask: Ask, **options: Any) -> None:
+        super().__init__(groups, **options)
+        self._ask = ask
+
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        if self._ask():
+            super().step()
+
+
+class AskingSGD(torch.optim.SGD):
+    """PyTorch's, which leaves the weights alone when the answer is no."""
+
+    def __init__(self, groups: Iterable[dict[str, Any]], *, ask: Ask, **options: Any) -> None:
+        super().__init__(groups, **options)
+        self._ask = ask
+
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        if self._ask():
+            super().step()
+
+
+def build_optimizer(
+    config: OptimizerConfig, model: nn.Module, *, device: torch.device, ask: Ask
+) -> AskingAdamW | AskingSGD:
+    """AdamW or SGD over two groups, decayed matrices and undecayed vectors; every stage has both, as ZeRO's norm
+    needs."""
+    parameters = list(model.parameters())
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    learning_rate = config.learning_rate.peak  # a placeholder: the engine's `step` sets the scheduled one
+    if config.name == "sgd":
+        return AskingSGD(groups, ask=ask, lr=learning_rate)
+    return AskingAdamW(
+        groups,
+        ask=ask,
+        lr=learning_rate,
+        betas=(config.beta1, config.beta2),
+        eps=config.epsilon,
+        fused=device.type == "cuda",
+    )
