@@ -2,9 +2,13 @@
 
 import multiprocessing
 import os
+import signal
 import time
+import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import chain
+from multiprocessing import resource_tracker
 from multiprocessing.context import BaseContext
 from threading import Thread
 from typing import Any
@@ -15,6 +19,8 @@ from glm130b.config.errors import UserError
 from glm130b.config.sections import RunConfig
 from glm130b.data.batch import MicroBatch
 from glm130b.data.batches import Rows, micro_batch, micro_batch_ranges
+
+_REQUESTS_TO_END = {signal.SIGTERM, signal.SIGUSR1}
 
 StepsFrom = Callable[[int], Iterator[range]]
 """The sample ranges of the steps that a run takes from a sample on, in their order."""
@@ -38,6 +44,8 @@ class Loader:
         self._built: Iterator[MicroBatch | UserError] = iter(())
         self.seconds_waited = 0.0
         """Time spent so far in waiting for micro-batches that were not ready, or in building them here."""
+        self.fingerprint = 0
+        """CRC-32 of the tokens of the last step, the same on every process at this place of the data axis."""
 
     def micro_batches(self, step: range) -> Iterator[MicroBatch]:
         """This rank's micro-batches of the step that consumes the samples ``step``. Raises UserError for what a row
@@ -45,12 +53,14 @@ class Loader:
         if next(self._foreseen, None) != step:
             self._start(step)
         upcoming, self._foreseen = self._foreseen, iter(())  # a step that is not read to its end is not gone on from
+        self.fingerprint = 0
         for _ in self._ranges(step):
             began = time.perf_counter()
             batch = next(self._built)
             self.seconds_waited += time.perf_counter() - began
             if isinstance(batch, UserError):
                 raise batch
+            self.fingerprint = zlib.crc32(batch.tokens_BS.numpy().tobytes(), self.fingerprint)
             yield batch
         self._foreseen = upcoming
 
@@ -63,19 +73,19 @@ class Loader:
         if next(self._foreseen) != step:
             raise ValueError(f"samples {step.start} .. {step.stop} are no step of this run")
         workers = self._data.workers
-        self._built = iter(
-            DataLoader(
-                self._micro_batches,
-                sampler=chain.from_iterable(map(self._ranges, self._steps_from(step.start))),
-                batch_size=None,
-                collate_fn=_as_it_is,
-                num_workers=workers,
-                prefetch_factor=self._data.prefetch_batches if workers else None,
-                pin_memory=self._pin_memory,
-                multiprocessing_context=_forks_of_a_clean_process() if workers else None,
-                worker_init_fn=_end_with_the_trainer if workers else None,
-            )
+        batches = DataLoader(
+            self._micro_batches,
+            sampler=chain.from_iterable(map(self._ranges, self._steps_from(step.start))),
+            batch_size=None,
+            collate_fn=_as_it_is,
+            num_workers=workers,
+            prefetch_factor=self._data.prefetch_batches if workers else None,
+            pin_memory=self._pin_memory,
+            multiprocessing_context=_forks_of_a_clean_process() if workers else None,
+            worker_init_fn=_end_with_the_trainer if workers else None,
         )
+        with _requests_to_end_left_to_the_trainer():
+            self._built = iter(batches)
 
     def _ranges(self, step: range) -> Iterator[range]:
         return micro_batch_ranges(
@@ -105,16 +115,39 @@ def _forks_of_a_clean_process() -> BaseContext:
     return context
 
 
+@contextmanager
+def _requests_to_end_left_to_the_trainer() -> Iterator[None]:
+    """Processes that are started inside do not hear the signals by which a run is asked to save and end.
+
+    Launchers send them to everybody, and a worker that died of one would take the run with it before it has saved. A
+    signal mask is inherited; one that reaches the trainer meanwhile waits.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _REQUESTS_TO_END)
+    try:
+        resource_tracker.ensure_running()  # which unblocks SIGTERM
+        signal.pthread_sigmask(signal.SIG_BLOCK, _REQUESTS_TO_END)
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _end_with_the_trainer(worker: int) -> None:
-    """A trainer that is killed cannot end its workers, and the server that forked them outlives it with them."""
+    """A trainer that is killed cannot end its workers, and the server that forked them outlives it with them; one that
+    lives ends them by SIGTERM."""
     trainer = multiprocessing.parent_process()
     assert trainer is not None
 
-    def watch() -> None:
+    def outlived() -> None:
         trainer.join()
         os._exit(1)
 
-    Thread(target=watch, daemon=True).start()
+    def dismissed() -> None:
+        while signal.sigwaitinfo(_REQUESTS_TO_END).si_pid != trainer.pid:
+            pass
+        os._exit(1)
+
+    for end in (outlived, dismissed):
+        Thread(target=end, daemon=True).start()
 
 
 def _as_it_is(batch: Any) -> Any:

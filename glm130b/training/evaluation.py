@@ -1,5 +1,7 @@
 """Loss on held-out documents, per objective, always on the same rows."""
 
+from collections.abc import Callable
+
 from glm130b.config.sections import RunConfig
 from glm130b.data.batches import Rows, micro_batches
 from glm130b.model.gradient_shrink import ShrinkFactors
@@ -15,13 +17,21 @@ class Evaluation:
     after the last."""
 
     def __init__(
-        self, config: RunConfig, *, rows: Rows, pipeline: Pipeline, topology: Topology, recorder: Recorder
+        self,
+        config: RunConfig,
+        *,
+        rows: Rows,
+        pipeline: Pipeline,
+        topology: Topology,
+        recorder: Recorder,
+        enter_phase: Callable[[str], None] = lambda phase: None,
     ) -> None:
         self._config = config
         self._rows = rows
         self._pipeline = pipeline
         self._topology = topology
         self._recorder = recorder
+        self._enter_phase = enter_phase
 
     def before_training(self, progress: Progress) -> None:
         if progress.step == 0:
@@ -33,6 +43,7 @@ class Evaluation:
             self._evaluate(progress)
 
     def _evaluate(self, progress: Progress) -> None:
+        self._enter_phase(f"evaluation after step {progress.step}")
         micro_size, data = self._config.batch.micro_size, self._topology.data
         samples = self._config.evaluation.samples
         reports = self._pipeline.evaluate(

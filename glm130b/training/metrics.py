@@ -17,10 +17,11 @@ class Record:
     """Rows consumed by then."""
     values: Mapping[str, float]
     """``loss`` and ``loss/<objective>`` (nats, mean over rows); in a training step also ``gradient_norm`` (global L2,
-    unscaled, before clipping), ``learning_rate``, ``batch_size`` (rows), ``shrink_alpha``, ``loss_scale``,
-    ``skipped_updates`` and ``skipped_steps`` (so far), ``seconds``, ``data_wait_seconds`` (of them, this rank's wait
-    for data), ``tokens_per_second`` (rows x sequence length, with padding), and counted in the same way the tokens so
-    far of every objective and source, ``tokens/<objective>`` and ``tokens/<section>.<source>``."""
+    unscaled, before clipping) and of it ``embedding_gradient_norm`` (of the word embedding), ``learning_rate``,
+    ``batch_size`` (rows), ``shrink_alpha``, ``loss_scale``, ``skipped_updates`` and ``skipped_steps`` (so far),
+    ``seconds``, ``data_wait_seconds`` (of them, this rank's wait for data), ``tokens_per_second`` (rows x sequence
+    length, with padding), and counted in the same way the tokens so far of every objective and source,
+    ``tokens/<objective>`` and ``tokens/<section>.<source>``."""
 
     def to_dict(self) -> dict[str, Any]:
         """Flat and ready for JSON: a number that is not finite becomes None."""

@@ -12,9 +12,9 @@ class Progress:
     samples: int = 0
     """Rows consumed: the index of the next row, and all the state that the data has."""
     skipped_updates: int = 0
-    """Steps whose update an fp16 overflow skipped."""
+    """Steps whose update was skipped: its gradient or loss was not finite, or the stability guard forbade it."""
     skipped_steps: int = 0
-    """Steps that were passed over (``data.skip_steps``)."""
+    """Steps that were passed over (``data.skip_steps``, or the stability guard)."""
 
     def after_step(self, batch_size: int, *, applied: bool) -> "Progress":
         """The counters after one more step over ``batch_size`` rows."""

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from glm130b.config.errors import UserError
+from glm130b.config.interventions import Intervention
 from glm130b.config.sections import RunConfig
 
 
@@ -28,11 +29,20 @@ class Schedules:
     """Batch size, learning rate and embedding gradient shrink of a run, and the way between steps and samples."""
 
     config: RunConfig
+    interventions: tuple[Intervention, ...] = ()
+    """The stability guard's, beside the user's of the config."""
 
     def __post_init__(self) -> None:
         """Raises UserError for a run whose last step is passed over, after which nothing would be saved."""
-        if self.config.data.skip_steps and self.is_skipped(last := self.num_steps - 1):
+        if not self.skips or not self.is_skipped(last := self.num_steps - 1):
+            return
+        if any(last in range(skip.from_step, skip.until_step) for skip in self.config.data.skip_steps):
             raise UserError(f"data.skip_steps: passes over step {last}, the run's last; end the range before it")
+        end = next(skip.stop for skip in self.skips if last in skip)
+        raise UserError(
+            f"train_samples: {self.config.train_samples} ends the run with step {last}, which its stability guard has "
+            f"passed over; write more than {self.samples_at(end)}"
+        )
 
     def batch_size(self, samples: int) -> int:
         """Rows in the step that begins at ``samples``: ``start``, then one ``increment`` more at equal distances."""
@@ -46,10 +56,15 @@ class Schedules:
         """Learning rate of the step that begins at ``samples``: linear from 0, a cosine to ``minimum``, then constant.
 
         An update belongs to the samples consumed once it is made: a step is rated where it ends, so the first step
-        already learns and a step that ends with the warm-up runs at ``peak``.
+        already learns and a step that ends with the warm-up runs at ``peak``. Interventions multiply it, and may lead
+        below ``minimum``.
         """
-        rate = self.config.optimizer.learning_rate
         reached = samples + self.batch_size(samples)
+        factors = (each.learning_rate_factor_at(samples, reached=reached) for each in self._all_interventions)
+        return self._undisturbed_rate(reached) * math.prod(factors)
+
+    def _undisturbed_rate(self, reached: int) -> float:
+        rate = self.config.optimizer.learning_rate
         if reached <= rate.warmup_samples:
             return rate.peak * reached / rate.warmup_samples
         if reached >= rate.decay_samples:
@@ -58,17 +73,30 @@ class Schedules:
         return rate.minimum + (rate.peak - rate.minimum) * (1 + math.cos(math.pi * progress)) / 2
 
     def embedding_gradient_alpha(self, samples: int) -> float:
-        """Factor on the embedding gradient in the step that begins at ``samples``."""
-        return self.config.model.embedding_gradient_shrink.alpha.at(samples)
+        """Factor on the embedding gradient in the step that begins at ``samples``; interventions multiply it."""
+        alpha = self.config.model.embedding_gradient_shrink.alpha.at(samples)
+        return min(1.0, alpha * math.prod(each.alpha_factor_at(samples) for each in self._all_interventions))
+
+    @cached_property
+    def skips(self) -> tuple[range, ...]:
+        """The steps that are passed over, in rising order and apart: ``data.skip_steps`` and the interventions'."""
+        merged: list[range] = []
+        guards = [each.skip for each in self._all_interventions if each.skip]
+        for skip in sorted((*self.config.data.skip_steps, *guards), key=lambda skip: skip.from_step):
+            if merged and skip.from_step <= merged[-1].stop:
+                merged[-1] = range(merged[-1].start, max(merged[-1].stop, skip.until_step))
+            else:
+                merged.append(range(skip.from_step, skip.until_step))
+        return tuple(merged)
 
     def is_skipped(self, step: int) -> bool:
-        """Whether the data of ``step`` is passed over (``data.skip_steps``)."""
-        return any(step in range(skip.from_step, skip.from_step + skip.steps) for skip in self.config.data.skip_steps)
+        """Whether the data of ``step`` is passed over."""
+        return any(step in skip for skip in self.skips)
 
     def skipped_before(self, step: int) -> Iterator[range]:
         """The samples of every stretch of steps before ``step`` that is passed over."""
-        for skip in self.config.data.skip_steps:
-            first, last = (min(end, step) for end in (skip.from_step, skip.from_step + skip.steps))
+        for skip in self.skips:
+            first, last = min(skip.start, step), min(skip.stop, step)
             if first < last:
                 yield range(self.samples_at(first), self.samples_at(last))
 
@@ -81,6 +109,10 @@ class Schedules:
             if not self.is_skipped(step):
                 yield range(samples, after)
             step, samples = step + 1, after
+
+    @property
+    def _all_interventions(self) -> tuple[Intervention, ...]:
+        return (*self.config.interventions, *self.interventions)
 
     @property
     def num_steps(self) -> int:

@@ -1,21 +1,24 @@
-"""One training step: schedules -> batch -> forward and backward -> optimizer -> one metrics record."""
+"""One training step: schedules -> batch -> forward and backward -> verdict -> optimizer -> one metrics record."""
 
 import time
+from collections.abc import Callable
 
 from glm130b.config.sections import RunConfig
 from glm130b.data.loader import Loader
 from glm130b.model.gradient_shrink import ShrinkFactors
 from glm130b.parallel.pipeline import Pipeline
 from glm130b.parallel.topology import Topology, seed_dropout
-from glm130b.parallel.zero import ZeroEngine
+from glm130b.parallel.zero import NOT_FINITE, GradientNorms, StepOutcome, ZeroEngine
 from glm130b.training.metrics import Record
 from glm130b.training.objective_loss import forward_step, mean_losses
 from glm130b.training.progress import Progress
 from glm130b.training.schedules import Schedules
+from glm130b.training.stability.reading import Reading
+from glm130b.training.stability.watch import Watch
 
 
 class Stepper:
-    """Takes steps. Holds no state of its own: what a step does is a function of the progress and the weights."""
+    """Takes steps. What one does is a function of the progress, the weights, and what the guard remembers."""
 
     def __init__(
         self,
@@ -25,17 +28,22 @@ class Stepper:
         pipeline: Pipeline,
         engine: ZeroEngine,
         schedules: Schedules,
+        watch: Watch,
         topology: Topology,
+        enter_phase: Callable[[str], None] = lambda phase: None,
     ) -> None:
+        """``enter_phase`` is told what the process is about to do, for whoever watches it."""
         self._config = config
         self._loader = loader
         self._pipeline = pipeline
         self._engine = engine
         self._schedules = schedules
+        self._watch = watch
         self._topology = topology
+        self._enter_phase = enter_phase
 
     def past_skipped_steps(self, progress: Progress) -> Progress:
-        """``progress`` moved over the steps that ``data.skip_steps`` passes over, if it stands before one."""
+        """``progress`` moved over the steps that are passed over, if it stands before one."""
         while self._schedules.is_skipped(progress.step):
             progress = progress.after_skipped_step(self._schedules.batch_size(progress.samples))
         return progress
@@ -47,6 +55,7 @@ class Stepper:
         batch_size = self._schedules.batch_size(samples)
         learning_rate = self._schedules.learning_rate(samples)
         alpha = self._schedules.embedding_gradient_alpha(samples)
+        self._enter_phase(f"forward and backward of step {progress.step + 1}")
         # Dropout masks depend on the first sample of the step, so a resumed run draws the same ones.
         seed_dropout(self._config.seed + samples, self._topology)
 
@@ -56,9 +65,10 @@ class Stepper:
             num_micro_batches=batch_size // (self._config.batch.micro_size * self._topology.data.size),
             micro_size=self._config.batch.micro_size,
         )
-        outcome = self._engine.step(learning_rate)
-        after = progress.after_step(batch_size, applied=outcome.applied)
         losses = mean_losses(reports, self._topology)
+        self._enter_phase(f"update of step {progress.step + 1}")
+        outcome = self._update(progress, losses["loss"], learning_rate)
+        after = progress.after_step(batch_size, applied=outcome.applied)
         seconds = time.perf_counter() - started
         return after, Record(
             kind="train",
@@ -67,6 +77,7 @@ class Stepper:
             values=losses
             | {
                 "gradient_norm": outcome.gradient_norm,
+                "embedding_gradient_norm": outcome.embedding_gradient_norm,
                 "learning_rate": learning_rate,
                 "batch_size": batch_size,
                 "shrink_alpha": alpha,
@@ -78,6 +89,28 @@ class Stepper:
                 "tokens_per_second": batch_size * self._config.data.sequence_length / seconds,
             },
         )
+
+    def _update(self, progress: Progress, loss: float, learning_rate: float) -> StepOutcome:
+        """The optimizer's step, if the stability guard permits it."""
+
+        at_minimum_scale = self._engine.at_minimum_scale  # afterwards it is the next step's
+
+        def permits(norms: GradientNorms, *, overflowed: bool = False) -> bool:
+            reading = Reading(
+                step=progress.step,
+                samples=progress.samples,
+                loss=loss,
+                gradient_norm=norms.whole,
+                embedding_gradient_norm=norms.embedding,
+                overflowed=overflowed,
+                at_minimum_scale=at_minimum_scale,
+            )
+            return self._watch.permits(reading)
+
+        outcome = self._engine.step(learning_rate, permit=permits)
+        if outcome.overflowed:  # then nobody was asked, and nothing was changed
+            permits(NOT_FINITE, overflowed=True)
+        return outcome
 
     def _shrink(self, alpha: float) -> ShrinkFactors:
         sides = self._config.model.embedding_gradient_shrink

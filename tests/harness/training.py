@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from glm130b.checkpoint.description import Description
+from glm130b.checkpoint.description import Description, plain
 from glm130b.checkpoint.folder import CheckpointFolder
 from glm130b.checkpoint.store import CheckpointStore
 from glm130b.config.sections import RunConfig
@@ -22,9 +22,12 @@ from glm130b.parallel.pipeline import Pipeline
 from glm130b.parallel.placement import build_stage
 from glm130b.parallel.topology import Topology, connect, disconnect
 from glm130b.parallel.zero import ZeroEngine
+from glm130b.training.journal import Journal
 from glm130b.training.objective_loss import forward_step
 from glm130b.training.progress import Progress
 from glm130b.training.schedules import Schedules
+from glm130b.training.stability.guard import Guard
+from glm130b.training.stability.watch import Watch
 from glm130b.training.stepper import Stepper
 from tests.harness.stage import initial_stage
 from tests.harness.synthetic import SyntheticRows
@@ -68,15 +71,37 @@ class LiveRun:
             micro_size=batch.micro_size,
         )
 
-    def store(self, folder: Path, tokenizer: str = "fingerprint") -> CheckpointStore:
-        return CheckpointStore(
-            self.config,
+    def store(self, folder: Path, tokenizer: str = "fingerprint") -> "LiveStore":
+        CheckpointFolder(folder).create()
+        return LiveStore(self, folder, tokenizer)
+
+
+class LiveStore(CheckpointStore):
+    """A store that saves in place, for a run that tells nothing of its data."""
+
+    def __init__(self, run: LiveRun, folder: Path, tokenizer: str) -> None:
+        super().__init__(
             CheckpointFolder(folder),
-            tokenizer=tokenizer,
-            stage=self.stage,
-            engine=self.engine,
-            topology=self.topology,
+            stage=run.stage,
+            engine=run.engine,
+            topology=run.topology,
+            journal=Journal(None),
+            patience_seconds=0.0,
         )
+        self._run = run
+        self._tokenizer = tokenizer
+
+    def describe(self, progress: Progress) -> Description:
+        return Description(progress, self._run.engine.counters(), plain(self._run.config), self._tokenizer)
+
+    def save(self, progress: Progress) -> None:
+        self.write(self.live(), self.describe(progress))
+
+    def continued_from(self, checkpoint: Path) -> Progress:
+        """Restore if this run is the one that was saved, as ``pretrain`` does."""
+        description = Description.read(checkpoint)
+        description.check_continues(self._run.config, self._tokenizer)
+        return self.restore(checkpoint, description)
 
 
 def live_run(config: RunConfig, launch: Launch) -> LiveRun:
@@ -98,9 +123,15 @@ def live_run(config: RunConfig, launch: Launch) -> LiveRun:
         pipeline=pipeline,
         engine=engine,
         schedules=schedules,
+        watch=watch(config, schedules),
         topology=topology,
     )
     return LiveRun(config, topology, stage, engine, pipeline, stepper)
+
+
+def watch(config: RunConfig, schedules: Schedules) -> Watch:
+    """A guard that tells nobody."""
+    return Watch(Guard(config.stability, schedules=schedules), Journal(None))
 
 
 def loader(rows: Rows, schedules: Schedules, topology: Topology) -> Loader:
@@ -138,7 +169,7 @@ def resume(launch: Launch, config: RunConfig, folder: Path, count: int) -> list[
     run = live_run(config, launch)
     newest = CheckpointFolder(folder).latest()
     assert newest is not None
-    _, numbers = run.take_steps(count, run.store(folder).restore(newest, Description.read(newest)))
+    _, numbers = run.take_steps(count, run.store(folder).continued_from(newest))
     disconnect()
     return numbers
 

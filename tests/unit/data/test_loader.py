@@ -1,5 +1,6 @@
 """Micro-batches come in the order of the steps, whoever builds them and wherever one begins."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -30,6 +31,23 @@ if __name__ == "__main__":
     list(rows.micro_batches(range(8)))
     print("training", flush=True)
     time.sleep(60)
+"""
+
+ASKED_TO_END = """
+import signal
+from itertools import islice
+from tests.unit.data.test_loader import loader, steps_from
+if __name__ == "__main__":
+    for request in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(request, lambda *_: None)
+    rows = loader(2)
+    list(rows.micro_batches(range(8)))
+    print("training", flush=True)
+    input()
+    for step in islice(steps_from(8), 20):
+        list(rows.micro_batches(step))
+    print("went on", flush=True)
+    rows.close()
 """
 
 
@@ -179,3 +197,22 @@ def test_workers_end_with_a_trainer_that_is_killed(root: Path, how: signal.Signa
     assert not alive
     trainer.wait(timeout=10)
     trainer.stdout.close()
+
+
+@pytest.mark.parametrize("request_to_end", [signal.SIGTERM, signal.SIGUSR1])
+def test_workers_leave_requests_to_end_to_the_trainer(root: Path, request_to_end: signal.Signals) -> None:
+    trainer = subprocess.Popen(
+        [sys.executable, "-c", ASKED_TO_END],
+        cwd=root,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert trainer.stdout is not None
+    assert trainer.stdout.readline() == "training\n"
+    os.killpg(trainer.pid, request_to_end)  # as launchers and Slurm do
+    time.sleep(0.5)
+    told, _ = trainer.communicate("\n", timeout=60)
+    assert told == "went on\n"
+    assert trainer.returncode == 0

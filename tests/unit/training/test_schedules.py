@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glm130b.config.errors import UserError
+from glm130b.config.interventions import Intervention, SkipRange
 from glm130b.config.load import load_config
 from glm130b.training.schedules import Schedules
 
@@ -151,3 +152,89 @@ def test_the_last_step_cannot_be_passed_over() -> None:
     schedules(*run, "data.skip_steps=[{from_step: 8, steps: 1}]")
     with pytest.raises(UserError, match=r"data\.skip_steps: passes over step 9, the run's last"):
         schedules(*run, "data.skip_steps=[{from_step: 8, steps: 2}]")
+
+
+CONSTANT = ("optimizer.learning_rate.warmup_samples=0", "optimizer.learning_rate.minimum=1.0")
+
+
+def test_an_intervention_holds_for_the_steps_that_begin_from_its_sample_on() -> None:
+    lowered = rate(*CONSTANT, "interventions=[{from_samples: 35, learning_rate_factor: 0.5, alpha_factor: 0.1}]")
+    assert [lowered.learning_rate(samples) for samples in (0, 20, 30, 40, 600)] == [1, 1, 1, 0.5, 0.5]
+    alphas = [lowered.embedding_gradient_alpha(samples) for samples in (30, 40, 600)]
+    assert alphas == pytest.approx([0.1, 0.01, 0.01])
+
+
+def test_an_intervention_may_move_over_samples() -> None:
+    moved = rate(
+        *CONSTANT,
+        "model.embedding_gradient_shrink.alpha=1",
+        "interventions=[{from_samples: 30, over_samples: 40, learning_rate_factor: 0.2, alpha_factor: 0.6}]",
+    )
+    # A step is rated where it ends, and its alpha is that of its first sample.
+    rates = [moved.learning_rate(samples) for samples in (20, 30, 40, 50, 60, 70)]
+    assert rates == pytest.approx([1.0, 0.8, 0.6, 0.4, 0.2, 0.2])
+    alphas = [moved.embedding_gradient_alpha(samples) for samples in (20, 30, 40, 60, 70, 80)]
+    assert alphas == pytest.approx([1.0, 1.0, 0.9, 0.7, 0.6, 0.6])
+
+
+def test_a_learning_rate_is_warmed_up_again_and_the_first_step_learns() -> None:
+    again = rate(*CONSTANT, "interventions=[{from_samples: 30, rewarm_samples: 40, learning_rate_factor: 0.5}]")
+    rates = [again.learning_rate(samples) for samples in (20, 30, 40, 50, 60, 70)]
+    assert rates == pytest.approx([1.0, 0.125, 0.25, 0.375, 0.5, 0.5])
+
+
+def test_factors_follow_each_other_and_alpha_stays_at_most_1() -> None:
+    shrink = "model.embedding_gradient_shrink.alpha=1"
+    halved = [Intervention(from_samples=n, alpha_factor=0.5, learning_rate_factor=0.5) for n in (20, 40)]
+    back = Intervention(from_samples=60, alpha_factor=10.0, learning_rate_factor=8.0)
+    config = rate(*CONSTANT, shrink, "interventions=[{from_samples: 0, learning_rate_factor: 0.5}]").config
+    several = Schedules(config, (*halved, back))
+    assert [several.embedding_gradient_alpha(samples) for samples in (0, 20, 40, 60)] == [1, 0.5, 0.25, 1]
+    assert [several.learning_rate(samples) for samples in (0, 20, 40, 60)] == [0.5, 0.25, 0.125, 1]
+
+
+interventions = st.builds(
+    Intervention,
+    from_samples=st.integers(0, 500),
+    learning_rate_factor=st.floats(0.1, 2),
+    alpha_factor=st.floats(0.1, 2),
+    over_samples=st.integers(0, 60),
+    rewarm_samples=st.integers(0, 60),
+    skip=st.none() | st.builds(SkipRange, from_step=st.integers(0, 60), steps=st.integers(1, 20)),
+)
+
+
+@settings(deadline=None, derandomize=True, max_examples=100)
+@given(earlier=st.lists(interventions, max_size=4), later=interventions)
+def test_the_past_stays_as_it_was(earlier: list[Intervention], later: Intervention) -> None:
+    config = rate("train_samples=1000").config
+    before, after = Schedules(config, tuple(earlier)), Schedules(config, (*earlier, later))
+    for samples in range(0, later.from_samples, 10):
+        assert after.learning_rate(samples) == before.learning_rate(samples)
+        assert after.embedding_gradient_alpha(samples) == before.embedding_gradient_alpha(samples)
+    skip = range(later.skip.from_step, later.skip.until_step) if later.skip else ()
+    for step in range(90):
+        assert after.is_skipped(step) == (before.is_skipped(step) or step in skip)
+
+
+@settings(deadline=None, derandomize=True, max_examples=100)
+@given(guards=st.lists(interventions, max_size=6))
+def test_ranges_that_overlap_are_passed_over_once(guards: list[Intervention]) -> None:
+    config = rate("train_samples=1000", "data.skip_steps=[{from_step: 7, steps: 3}, {from_step: 30, steps: 9}]").config
+    run = Schedules(config, tuple(guards))
+    named = [*config.data.skip_steps, *(each.skip for each in guards if each.skip)]
+    skipped = {step for skip in named for step in range(skip.from_step, skip.until_step)}
+    assert [step for step in range(100) if run.is_skipped(step)] == sorted(skipped)
+    assert [step for skip in run.skips for step in skip] == sorted(skipped)
+    for step in (0, 8, 33, 100):
+        samples = [sample for stretch in run.skipped_before(step) for sample in stretch]
+        assert samples == [10 * before + n for before in sorted(skipped) if before < step for n in range(10)]
+
+
+def test_a_run_cannot_be_cut_short_at_a_step_that_its_guard_passed_over() -> None:
+    run = ["batch.global_size=10", "batch.ramp=null", "evaluation.samples=10"]
+    passed = (Intervention(from_samples=90, skip=SkipRange(from_step=6, steps=3)),)
+    Schedules(schedules(*run, "train_samples=91").config, passed)
+    Schedules(schedules(*run, "train_samples=60").config, passed)
+    with pytest.raises(UserError, match=r"train_samples: 65 ends the run with step 6, .*; write more than 90"):
+        Schedules(schedules(*run, "train_samples=65").config, passed)

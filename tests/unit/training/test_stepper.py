@@ -17,18 +17,20 @@ from glm130b.model.gradient_shrink import ShrinkFactors
 from glm130b.model.segments import PackedSegments
 from glm130b.parallel.pipeline import ForwardStep
 from glm130b.parallel.topology import disconnect
-from glm130b.parallel.zero import StepOutcome
+from glm130b.parallel.zero import NOT_FINITE, GradientNorms, Permit, StepOutcome
 from glm130b.training.metrics import Record
 from glm130b.training.progress import Progress
 from glm130b.training.schedules import Schedules
+from glm130b.training.stability.reading import Reading
 from glm130b.training.stepper import Stepper
 from tests.harness.pool import run_distributed
 from tests.harness.synthetic import SyntheticRows, small_config
-from tests.harness.training import live_run, loader
+from tests.harness.training import live_run, loader, watch
 
 TIMES = ("seconds", "data_wait_seconds", "tokens_per_second")
 KEYS = {
-    *("loss", "loss/mask", "loss/gmask", "loss/instruction", "gradient_norm", "learning_rate", "batch_size"),
+    *("loss", "loss/mask", "loss/gmask", "loss/instruction", "learning_rate", "batch_size"),
+    *("gradient_norm", "embedding_gradient_norm"),
     *("shrink_alpha", "loss_scale", "skipped_updates", "skipped_steps"),
     *("seconds", "data_wait_seconds", "tokens_per_second"),
 }
@@ -72,10 +74,14 @@ class Parts(nn.Module):
         self._micro = num_micro_batches, micro_size
         return reports
 
-    def step(self, learning_rate: float) -> StepOutcome:
+    at_minimum_scale = False
+
+    def step(self, learning_rate: float, *, permit: Permit) -> StepOutcome:
         self.asked.append(Asked(list(self._samples), *self._micro, self._shrink, learning_rate))
-        skipped = len(self.asked) % 3 == 0
-        return StepOutcome(gradient_norm=math.inf if skipped else 0.5, applied=not skipped, loss_scale=64.0)
+        overflowed = len(self.asked) % 3 == 0
+        norms = NOT_FINITE if overflowed else GradientNorms(whole=0.5, embedding=0.25)
+        applied = not overflowed and permit(norms)
+        return StepOutcome(norms.whole, norms.embedding, applied=applied, overflowed=overflowed, loss_scale=64.0)
 
 
 def asked_in(launch: Launch, config: RunConfig, count: int) -> tuple[list[Asked], list[tuple[Progress, Record]]]:
@@ -88,6 +94,7 @@ def asked_in(launch: Launch, config: RunConfig, count: int) -> tuple[list[Asked]
         pipeline=parts,
         engine=parts,
         schedules=schedules,
+        watch=watch(config, schedules),
         topology=topology,
     )
     progress, results = Progress(), []
@@ -176,6 +183,49 @@ def test_a_record_is_complete_and_finite() -> None:
         assert record.values["tokens_per_second"] == pytest.approx(8 * 32 / record.values["seconds"])
         assert record.values["loss_scale"] == 1.0
         json.dumps(record.to_dict(), allow_nan=False)
+
+
+def looked_at(launch: Launch, config: RunConfig) -> tuple[list[Reading], list[Record], list[str]]:
+    """What the guard is shown in two steps of which it permits the second only; the phases that were told."""
+    run = live_run(config, launch)
+    readings: list[Reading] = []
+    phases: list[str] = []
+
+    class SecondOnly:
+        def permits(self, reading: Reading) -> bool:
+            readings.append(reading)
+            return len(readings) > 1
+
+    only: Any = SecondOnly()
+    stepper = Stepper(
+        config,
+        loader=loader(SyntheticRows(), Schedules(config), run.topology),
+        pipeline=run.pipeline,
+        engine=run.engine,
+        schedules=Schedules(config),
+        watch=only,
+        topology=run.topology,
+        enter_phase=phases.append,
+    )
+    progress, records = Progress(), []
+    for _ in range(2):
+        progress, record = stepper.step(progress)
+        records.append(record)
+    disconnect()
+    return readings, records, phases
+
+
+def test_the_guard_sees_a_step_before_its_update() -> None:
+    readings, records, phases = run_distributed(looked_at, 1, small_config())[0]
+    assert [(reading.step, reading.samples) for reading in readings] == [(0, 0), (1, 8)]
+    for reading, record in zip(readings, records, strict=True):
+        assert reading.is_finite
+        assert reading.loss == record.values["loss"]
+        assert reading.gradient_norm == record.values["gradient_norm"]
+        assert 0 < reading.embedding_gradient_norm < reading.gradient_norm
+        assert reading.embedding_gradient_norm == record.values["embedding_gradient_norm"]
+    assert [record.values["skipped_updates"] for record in records] == [1, 1]
+    assert phases == [f"{what} of step {n}" for n in (1, 2) for what in ("forward and backward", "update")]
 
 
 def test_an_fp16_overflow_is_a_skipped_update() -> None:
