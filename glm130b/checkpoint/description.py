@@ -2,19 +2,43 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from glm130b.config.errors import UserError
+from glm130b.config.interventions import Intervention
 from glm130b.config.sections import RunConfig
 from glm130b.data.mixing.era import Era
 from glm130b.training.progress import Progress
 from glm130b.training.schedules import Schedules
+from glm130b.training.stability.memory import Memory
 
 _FREE_IN_MODEL = ("model.attention_dropout", "model.hidden_dropout", "model.embedding_gradient_shrink.")
-_FIXED = ("seed", "data.sequence_length")
+_FIXED = (
+    "seed",
+    "data.sequence_length",
+    # What the rows of the past were made of.
+    "data.isolate_documents",
+    "data.with_replacement",
+    "objective.samples_per_row",
+    "objective.mask.",
+    "objective.gmask.",
+    "objective.instruction.",
+)
+
+
+@dataclass(frozen=True)
+class Resume:
+    """A start of the run from one of its checkpoints."""
+
+    time: str
+    """UTC, ISO 8601."""
+    step: int
+    processes: int
+    changes: dict[str, tuple[Any, Any]]
+    """Keys of the config that had another value when the checkpoint was saved: (then, from now on)."""
 
 
 @dataclass(frozen=True)
@@ -30,14 +54,24 @@ class Description:
     """SHA-256 of the tokenizer's file."""
     eras: tuple[Era, ...] = ()
     """How the run's data was mixed so far; empty for imported weights, which have seen none of it."""
+    guard: Memory = field(default_factory=Memory)
+    """What the stability guard has seen, and every intervention of its own."""
+    resumes: tuple[Resume, ...] = ()
+    """How the run came here, start after start."""
     optimizer_state: bool = True
     """Whether the optimizer's moments are in it; imported weights have none, and the run that goes on from them starts
     with moments of zero."""
+
+    @property
+    def interventions(self) -> tuple[Intervention, ...]:
+        """The guard's; those of the user are in the config."""
+        return self.guard.interventions
 
     def to_json(self) -> str:
         packages = ("glm130b", "torch", "megatron-core", "deepspeed")
         data = asdict(self) | {
             "eras": [era.model_dump(mode="json") for era in self.eras],
+            "guard": self.guard.to_json(),
             "versions": {package: version(package) for package in packages},
         }
         return json.dumps(data, indent=1)
@@ -49,12 +83,14 @@ class Description:
         try:
             data = json.loads(file.read_text(encoding="utf-8"))
             return cls(
-                Progress(**data["progress"]),
-                data["counters"],
-                data["config"],
-                data["tokenizer"],
-                tuple(Era.model_validate(era) for era in data["eras"]),
-                data["optimizer_state"],
+                progress=Progress(**data["progress"]),
+                counters=data["counters"],
+                config=data["config"],
+                tokenizer=data["tokenizer"],
+                eras=tuple(Era.model_validate(era) for era in data["eras"]),
+                guard=Memory.from_json(data["guard"]),
+                resumes=tuple(_resume(**resume) for resume in data["resumes"]),
+                optimizer_state=data["optimizer_state"],
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(
@@ -73,12 +109,13 @@ class Description:
         problems = [
             f"{key}: {now!r} now, {saved!r} in the checkpoint; set it back, or choose another name for a new run"
             for key, (saved, now) in self.changes(config).items()
-            if key in _FIXED
+            if key.startswith(_FIXED)
             or (
                 key.endswith(".held_out_share") and None not in (saved, now)
             )  # else it would train on what was held out
             or (key.startswith("model.") and not key.startswith(_FREE_IN_MODEL))
         ]
+        problems += self._rewritten(config)
         if self._skipped(self.config["data"].get("skip_steps", [])) != self._skipped(
             plain(config)["data"]["skip_steps"]
         ):
@@ -86,10 +123,11 @@ class Description:
                 f"data.skip_steps: differs before step {self.progress.step}, which the checkpoint has behind it; name "
                 "steps from there on, or go back to an earlier checkpoint"
             )
-        if config.data.skip_steps and Schedules(config).samples_at(self.progress.step) != self.progress.samples:
+        schedules = Schedules(config, self.interventions)
+        if schedules.skips and schedules.samples_at(self.progress.step) != self.progress.samples:
             problems.append(
-                "data.skip_steps: the batch sizes of this run have changed on the way, so its steps cannot be told "
-                "from the config; set batch.* back, or change the data's weights instead"
+                "batch: the batch sizes of this run have changed on the way, so the steps that data.skip_steps or the "
+                "stability guard passes over cannot be told from the config; set batch.* back"
             )
         if self.tokenizer != tokenizer:
             problems.append(
@@ -99,10 +137,26 @@ class Description:
         if problems:
             raise UserError(problems)
 
+    def _rewritten(self, config: RunConfig) -> Iterator[str]:
+        """Interventions that are not what they were when the samples before the checkpoint were trained on."""
+
+        def past(interventions: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+            return [each for each in interventions if each["from_samples"] < self.progress.samples]
+
+        if past(self.config.get("interventions", [])) != past(plain(config)["interventions"]):
+            yield (
+                f"interventions: differ before sample {self.progress.samples}, which the checkpoint has behind it; set "
+                "those back and add one from there on, or go back to an earlier checkpoint"
+            )
+
     def _skipped(self, ranges: Sequence[Mapping[str, int]]) -> list[tuple[int, int]]:
         """The ranges of steps, as far as the checkpoint has come."""
         ends = [(skip["from_step"], min(skip["from_step"] + skip["steps"], self.progress.step)) for skip in ranges]
         return sorted((first, last) for first, last in ends if first < last)
+
+
+def _resume(time: str, step: int, processes: int, changes: Mapping[str, Sequence[Any]]) -> Resume:
+    return Resume(time, step, processes, {key: (then, now) for key, (then, now) in changes.items()})
 
 
 def plain(config: RunConfig) -> dict[str, Any]:

@@ -43,6 +43,12 @@ class Slice:
     is_owner: bool
     """Exactly one rank of the job owns each element, and saves it; every holder loads it."""
 
+    @classmethod
+    def whole(cls, key: str, tensor: Tensor) -> "Slice":
+        """All of a tensor, to be loaded."""
+        shape = tuple(tensor.shape)
+        return cls(key, shape, (0,) * len(shape), tensor, is_owner=False)
+
     @property
     def is_weight(self) -> bool:
         """Of the master weights, not of the optimizer's moments."""

@@ -6,10 +6,11 @@ from datetime import timedelta
 from pathlib import Path
 
 import torch
-import torch.distributed.checkpoint as dcp
 
 from glm130b.checkpoint.description import Description
 from glm130b.checkpoint.folder import CheckpointFolder
+from glm130b.checkpoint.planner import MASTER, Slice
+from glm130b.checkpoint.storage import load_slices
 from glm130b.config.errors import UserError
 from glm130b.config.sections import KernelsConfig, ParallelConfig, PrecisionConfig, RunConfig
 from glm130b.config.validation import validated
@@ -74,7 +75,16 @@ def _lone_topology(parallel: ParallelConfig, device: torch.device) -> Topology:
 
 @torch.no_grad()
 def _load_weights(stage: Stage, checkpoint: Path) -> None:
-    masters = {f"master/{shard.name}": torch.empty(shard.whole_shape) for shard in parameter_shards(stage)}
-    dcp.load(masters, storage_reader=dcp.FileSystemReader(checkpoint), no_dist=True)
+    masters = {
+        shard.name: Slice(
+            f"{MASTER}/{shard.name}",
+            shard.whole_shape,
+            offset=(0,) * len(shard.whole_shape),
+            view=torch.empty(shard.whole_shape),
+            is_owner=False,
+        )
+        for shard in parameter_shards(stage)
+    }
+    load_slices(list(masters.values()), checkpoint)
     for shard in parameter_shards(stage):
-        shard.parameter.copy_(masters[f"master/{shard.name}"])
+        shard.parameter.copy_(masters[shard.name].view)

@@ -6,7 +6,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from glm130b.checkpoint.description import Description
 from glm130b.checkpoint.folder import CheckpointFolder
 from glm130b.config.model import ModelConfig
 from glm130b.data.tokenizers import training as tokenizer_training
@@ -93,5 +92,4 @@ def restored(run: LiveRun) -> Progress:
     checkpoints = Path(config.folder) / config.name / "checkpoints"
     newest = CheckpointFolder(checkpoints).latest()
     assert newest is not None
-    store = run.store(checkpoints, Tokenizer.load(config.data.tokenizer).fingerprint)
-    return store.restore(newest, Description.read(newest))
+    return run.store(checkpoints, Tokenizer.load(config.data.tokenizer).fingerprint).continued_from(newest)

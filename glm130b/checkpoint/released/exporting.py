@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-import torch.distributed.checkpoint as dcp
 from torch import Tensor
 from torch.distributed.checkpoint import DefaultLoadPlanner
-from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.metadata import MetadataIndex, TensorStorageMetadata
 from torch.distributed.checkpoint.planner import LoadItemType, LoadPlan, ReadItem
 
 from glm130b.checkpoint.description import Description
+from glm130b.checkpoint.layout import Layout
 from glm130b.checkpoint.planner import MASTER, Slice, check_slices
 from glm130b.checkpoint.released.layout import (
     ReleasedTensor,
@@ -26,6 +25,7 @@ from glm130b.checkpoint.released.layout import (
 )
 from glm130b.checkpoint.released.room import check_room
 from glm130b.checkpoint.released.shard_writer import ShardWriter
+from glm130b.checkpoint.storage import load_planned
 from glm130b.config.errors import UserError
 from glm130b.config.model import ModelConfig
 from glm130b.config.validation import validated
@@ -43,8 +43,8 @@ def export_released(checkpoint: Path, output: Path, *, num_shards: int, dtype: t
     model = validated(description.config).model
     check_model(model)
     check_cut(model, num_shards)
-    reader = dcp.FileSystemReader(checkpoint)
-    check_slices(_wanted(model), reader.read_metadata())
+    wanted = _wanted(model)
+    check_slices(wanted, Layout.read(checkpoint).metadata())
 
     partial = output.with_name(f".{output.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -55,7 +55,10 @@ def export_released(checkpoint: Path, output: Path, *, num_shards: int, dtype: t
         iteration.mkdir(parents=True)
         shards = _empty_shards(iteration, model, num_shards, dtype)
         planner = _ExportPlanner(released_tensors(model), shards, dtype)
-        _load(reader, planner, checkpoint)
+        try:
+            load_planned(planner, checkpoint, wanted)
+        except OSError as error:
+            raise UserError(f"{checkpoint}: cannot be read to its end ({error}); export another step") from error
         if planner.overflows:
             raise UserError(_overflow(checkpoint, planner.overflows, dtype))
         for shard in shards:
@@ -108,14 +111,6 @@ class _ExportPlanner(DefaultLoadPlanner):
                 if low < high:
                     local = (*offset[:dim], span.local + low - span.whole, *offset[dim + 1 :])
                     shard.write(released.key, local, tensor.narrow(dim, low - offset[dim], high - low))
-
-
-def _load(reader: dcp.FileSystemReader, planner: _ExportPlanner, checkpoint: Path) -> None:
-    try:
-        dcp.load({}, storage_reader=reader, planner=planner, no_dist=True)
-    except CheckpointException as error:
-        reason = next(iter(error.failures.values()))[0]
-        raise UserError(f"{checkpoint}: cannot be read to its end ({reason}); export another step") from error
 
 
 def _empty_shards(folder: Path, model: ModelConfig, num_shards: int, dtype: torch.dtype) -> list[ShardWriter]:

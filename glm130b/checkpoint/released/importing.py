@@ -1,15 +1,12 @@
 """From the released layout to the first checkpoint of a run, a few rows at a time."""
 
 import math
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-import torch.distributed.checkpoint as dcp
 from torch import Tensor
-from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.metadata import MetadataIndex
 from torch.distributed.checkpoint.planner import WriteItem
 
@@ -19,6 +16,7 @@ from glm130b.checkpoint.planner import MASTER, Slice, SliceSavePlanner
 from glm130b.checkpoint.released.layout import ReleasedTensor, released_tensors
 from glm130b.checkpoint.released.room import check_room
 from glm130b.checkpoint.released.source import ReleasedCheckpoint
+from glm130b.checkpoint.storage import SaveFailed, save_slices
 from glm130b.config.errors import UserError
 from glm130b.config.sections import RunConfig
 from glm130b.data.tokenizers.tokenizer import Tokenizer
@@ -57,20 +55,14 @@ def import_released(released: Path, config: RunConfig, *, samples: int = 0) -> P
         tokenizer=tokenizer.fingerprint,
         optimizer_state=False,
     )
-    writing = folder.begin(progress.step)
+    folder.create()
     try:
-        # A file for each slice: the writer keeps the last slice of every tensor of a file in memory.
-        writer = dcp.FileSystemWriter(writing, single_file_per_rank=False, sync_files=True)
-        dcp.save({}, storage_writer=writer, planner=_ImportPlanner(source, config), no_dist=True)
-        return folder.commit(progress.step, description.to_json())
-    except BaseException as error:
-        shutil.rmtree(writing, ignore_errors=True)
-        if isinstance(error, CheckpointException):  # what the writer, or a read on its behalf, ran into
-            reason = next(iter(error.failures.values()))[0]
-            raise UserError(
-                f"{writing}: cannot be written from {released} ({reason}); mend that, import again"
-            ) from error
-        raise
+        save_slices(_ImportPlanner(source, config), folder, step=progress.step, description=description.to_json())
+    except SaveFailed as error:
+        raise UserError(
+            f"{checkpoints}: cannot be written from {released} ({error}); mend that, import again"
+        ) from error
+    return folder.at(progress.step)
 
 
 class _Rows(NamedTuple):

@@ -85,7 +85,7 @@ def test_steps_cannot_be_skipped_once_batch_sizes_have_changed() -> None:
     saved.check_continues(small_config(data=ahead), "abc")
     larger = {"global_size": 16}
     saved.check_continues(small_config(batch=larger), "abc")
-    with pytest.raises(UserError, match=r"data\.skip_steps: the batch sizes of this run have changed"):
+    with pytest.raises(UserError, match=r"batch: the batch sizes of this run have changed"):
         saved.check_continues(small_config(batch=larger, data=ahead), "abc")
 
 

@@ -5,9 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
 from torch import Tensor
-from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.metadata import (
     BytesStorageMetadata,
     Metadata,
@@ -15,7 +13,9 @@ from torch.distributed.checkpoint.metadata import (
     TensorStorageMetadata,
 )
 
-from glm130b.checkpoint.planner import Slice, SliceLoadPlanner, SliceSavePlanner, check_slices
+from glm130b.checkpoint.folder import CheckpointFolder
+from glm130b.checkpoint.planner import Slice, SliceSavePlanner, check_slices
+from glm130b.checkpoint.storage import SaveFailed, load_slices, save_slices
 from glm130b.config.errors import UserError
 from glm130b.environment import Launch
 from tests.harness.pool import run_distributed
@@ -44,11 +44,12 @@ def slices_of(key: str, memory: Tensor, tiles: Tiles, *, is_owner: bool = True) 
 
 
 def save(slices: list[Slice], folder: Path) -> None:
-    dcp.save({}, storage_writer=dcp.FileSystemWriter(folder), planner=SliceSavePlanner(slices), no_dist=True)
+    CheckpointFolder(folder).create()
+    save_slices(SliceSavePlanner(slices), CheckpointFolder(folder), step=1, description="{}")
 
 
 def load(slices: list[Slice], folder: Path) -> None:
-    dcp.load({}, storage_reader=dcp.FileSystemReader(folder), planner=SliceLoadPlanner(slices), no_dist=True)
+    load_slices(slices, folder / "step-00000001")
 
 
 def numbers(*shape: int) -> Tensor:
@@ -108,9 +109,9 @@ def test_memory_beside_a_slice_is_left_alone(tmp_path: Path) -> None:
 
 def test_an_element_with_two_owners_is_not_saved(tmp_path: Path) -> None:
     overlapping = [*BY_COLUMNS, (slice(2, 4), slice(2, 4))]
-    with pytest.raises(CheckpointException, match="overlapping chunks"):
+    with pytest.raises(SaveFailed, match="overlapping chunks"):
         save(slices_of("master/a", numbers(ROWS, COLUMNS), overlapping), tmp_path)
-    assert not (tmp_path / ".metadata").exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 def save_rows(launch: Launch, folder: Path, num_rows: int) -> None:
@@ -119,14 +120,15 @@ def save_rows(launch: Launch, folder: Path, num_rows: int) -> None:
     half = COLUMNS // 2
     columns = slice(launch.rank * half, (launch.rank + 1) * half)
     slices = slices_of("master/a", numbers(ROWS, COLUMNS), [(slice(0, num_rows), columns)])
-    dcp.save({}, storage_writer=dcp.FileSystemWriter(folder), planner=SliceSavePlanner(slices))
+    planner = SliceSavePlanner(slices)
+    save_slices(planner, CheckpointFolder(folder), step=1, description="{}", group=dist.group.WORLD)
     dist.destroy_process_group()
 
 
 def test_elements_without_an_owner_are_not_saved(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointException, match="invalid fill"):
+    with pytest.raises(SaveFailed, match="invalid fill"):
         run_distributed(save_rows, 2, tmp_path, ROWS - 1)
-    assert not (tmp_path / ".metadata").exists()
+    assert list(tmp_path.iterdir()) == []
     run_distributed(save_rows, 2, tmp_path, ROWS)
     target = torch.zeros(ROWS, COLUMNS)
     load(slices_of("master/a", target, WHOLE), tmp_path)

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from glm130b import __version__
-from glm130b.checkpoint.description import Description
 from glm130b.checkpoint.folder import CheckpointFolder
 from glm130b.config.sections import RunConfig
 from glm130b.environment import Launch
@@ -38,7 +37,7 @@ def restore(launch: Launch, config: RunConfig, folder: Path) -> tuple[Progress, 
     run = live_run(config, launch)
     newest = CheckpointFolder(folder).latest()
     assert newest is not None
-    progress = run.store(folder).restore(newest, Description.read(newest))
+    progress = run.store(folder).continued_from(newest)
     counters = run.engine.counters()
     disconnect()
     return progress, counters

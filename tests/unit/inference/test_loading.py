@@ -62,7 +62,7 @@ def test_a_missing_tokenizer(saved_run: SavedRun, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (None, "latest: names 'step-.*', which is not a whole checkpoint"),
+        (None, "holds latest, step-00000003, and no whole checkpoint of this version"),
         ("{", r"run\.json: cannot be read, or is of an older version \(JSONDecodeError"),
         ("{}", r"run\.json: cannot be read, or is of an older version \(KeyError"),
         ('{"config": {}}', r"run\.json: cannot be read, or is of an older version \(KeyError"),

@@ -6,14 +6,16 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed.checkpoint as dcp
 from torch import Tensor
 
 from glm130b.checkpoint.description import Description
 from glm130b.checkpoint.folder import CheckpointFolder
+from glm130b.checkpoint.layout import Layout
+from glm130b.checkpoint.planner import Slice
 from glm130b.checkpoint.released import importing
 from glm130b.checkpoint.released.importing import import_released
 from glm130b.checkpoint.released.source import ReleasedCheckpoint
+from glm130b.checkpoint.storage import load_slices
 from glm130b.config.errors import UserError
 from glm130b.config.sections import RunConfig
 from glm130b.data.tokenizers.tokenizer import Tokenizer
@@ -26,10 +28,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled") 
 
 def masters(checkpoint: Path) -> dict[str, Tensor]:
     """Everything in a checkpoint, by whole name."""
-    reader = dcp.FileSystemReader(checkpoint)
-    stored = reader.read_metadata().state_dict_metadata
-    tensors = {key: torch.full(value.size, torch.nan) for key, value in stored.items()}
-    dcp.load(tensors, storage_reader=reader, no_dist=True)
+    tensors = {key: torch.full(stored.shape, torch.nan) for key, stored in Layout.read(checkpoint).tensors.items()}
+    load_slices([Slice.whole(key, tensor) for key, tensor in tensors.items()], checkpoint)
     return {key.removeprefix("master/"): tensor for key, tensor in tensors.items()}
 
 
@@ -109,6 +109,6 @@ def test_a_file_that_breaks_while_it_is_read_leaves_no_checkpoint(
         raise OSError("the disk is gone")
 
     monkeypatch.setattr(ReleasedCheckpoint, "rows", broken)
-    with pytest.raises(UserError, match=r"writing: cannot be written from .*released \(the disk is gone\); "):
+    with pytest.raises(UserError, match=r"checkpoints: cannot be written from .*released \(the disk is gone\); "):
         import_released(released, config)
     assert list((Path(config.folder) / "small" / "checkpoints").iterdir()) == []

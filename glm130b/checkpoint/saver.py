@@ -1,0 +1,202 @@
+"""When to save, while training goes on: a hook that starts saves and a voice by which all ranks hear how they ended."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from threading import Thread
+
+from torch import Tensor
+
+from glm130b.checkpoint.description import Description
+from glm130b.checkpoint.patience import patiently
+from glm130b.checkpoint.planner import Slice
+from glm130b.checkpoint.storage import SaveFailed
+from glm130b.checkpoint.store import CheckpointStore
+from glm130b.config.sections import CheckpointConfig
+from glm130b.parallel.agreement import told_by_all
+from glm130b.parallel.topology import Topology
+from glm130b.training.journal import Event, Journal
+from glm130b.training.metrics import Record
+from glm130b.training.progress import Progress
+
+IDLE, WRITING, WRITTEN, FAILED = 0.0, 1.0, 2.0, 3.0
+"""What a Saver says."""
+
+
+class _Save:
+    """One save of one rank, and how it ended."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+        self.stall_seconds = 0.0
+        """What training waited for it."""
+        self.seconds = 0.0
+        """From its start until the checkpoint had its name."""
+        self._begun = time.perf_counter()
+        self._end: Future[None] = Future()
+
+    def run(self, write: Callable[[], None]) -> None:
+        self._run(write)
+        self.stall_seconds = time.perf_counter() - self._begun
+
+    def run_beside(self, write: Callable[[], None]) -> None:
+        """On a thread that does not keep the process from ending: what it leaves half-written is in nobody's way."""
+        Thread(target=self._run, args=(write,), name=f"checkpoint of step {self.step}", daemon=True).start()
+        self.stall_seconds = time.perf_counter() - self._begun
+
+    @property
+    def state(self) -> float:
+        if not self._end.done():
+            return WRITING
+        return FAILED if self._end.exception() else WRITTEN
+
+    def error(self) -> BaseException | None:
+        """What ended the save, if it failed. Waits for its end."""
+        return self._end.exception()
+
+    def _run(self, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except BaseException as error:  # whatever it is, a save does not end the run
+            self._end.set_exception(error)
+        else:
+            self.seconds = time.perf_counter() - self._begun
+            self._end.set_result(None)
+
+
+class Saver:
+    """Saves every ``every_steps`` and after the last step; a hook and a voice.
+
+    A save that fails leaves the run training: it is tried again ``retry_after_steps`` later, with the state of then. A
+    save that is due while one is still being written is passed over with a word in the journal: to wait would be the
+    stall that writing beside avoids, and the next one is due soon enough. Whether a save is under way follows from what
+    was heard, so all ranks start, pass over and retry alike.
+    """
+
+    def __init__(
+        self,
+        store: CheckpointStore,
+        describe: Callable[[Progress], Description],
+        *,
+        config: CheckpointConfig,
+        train_samples: int,
+        topology: Topology,
+        journal: Journal,
+        holds_back: Callable[[], bool] = lambda: False,
+        enter: Callable[[str], None] = lambda phase: None,
+    ) -> None:
+        """``describe`` is asked on every rank, between two steps; ``enter`` tells the heartbeat of a long phase.
+
+        Nothing is saved after a step where ``holds_back``: the run goes back from it.
+        """
+        self._store = store
+        self._describe = describe
+        self._config = config
+        self._train_samples = train_samples
+        self._topology = topology
+        self._journal = journal
+        self._holds_back = holds_back
+        self._enter = enter
+        self._save: _Save | None = None
+        self._saved_step: int | None = None
+        self._retry_step: int | None = None
+
+    def before_training(self, progress: Progress) -> None:
+        """What has been restored is saved already, and initial weights follow from the config."""
+        self._saved_step = progress.step
+
+    def after_step(self, progress: Progress, record: Record) -> None:
+        if self._holds_back():
+            return
+        if progress.samples >= self._train_samples:
+            self.save_now(progress)
+        elif self._is_due(progress.step):
+            if self._save:
+                message = f"not saved: the checkpoint of step {self._save.step} is still being written"
+                self._journal.tell(Event("checkpoint passed over", progress.step, message))
+            else:
+                self._start(progress)
+
+    def say(self) -> float:
+        return self._save.state if self._save else IDLE
+
+    def hear(self, said: Tensor, progress: Progress) -> None:
+        """``said`` [world]: once nobody is writing any more, all ranks take the save for written, or for failed."""
+        if self._save is None or bool((said == WRITING).any()):
+            return
+        save, self._save = self._save, None
+        if bool((said == FAILED).any()):
+            self._retry_step = progress.step + self._config.retry_after_steps
+            message = f"step {save.step}: {_reason(save.error())}; the next try is after step {self._retry_step}"
+            self._journal.tell(Event("checkpoint failed", progress.step, message))
+        else:
+            self._saved_step, self._retry_step = save.step, None
+            seconds = {"seconds": save.seconds, "stall_seconds": save.stall_seconds}
+            message = f"step {save.step}, in {save.seconds:.1f} s of which training waited {save.stall_seconds:.1f} s"
+            self._journal.tell(Event("checkpoint saved", progress.step, message, seconds))
+
+    def settle(self, progress: Progress) -> None:
+        """Wait until no save is under way. Collective."""
+        if self._save:
+            self._enter(f"waiting for the checkpoint of step {self._save.step}")
+            self._save.error()
+            self.hear(told_by_all([self.say()], self._topology)[:, 0], progress)
+
+    def save_now(self, progress: Progress) -> None:
+        """Have this moment of the run saved on return, before a process ends. Collective.
+
+        Nothing else can be done meanwhile, so failures are waited out for ``patience_seconds``. Raises SaveFailed.
+        """
+        self.settle(progress)
+        if progress.step == self._saved_step:
+            return
+        description, begun = self._describe(progress), time.perf_counter()
+
+        def write() -> None:
+            self._enter(f"saving step {progress.step}")
+            self._write(self._store.live(), description)
+
+        try:
+            patiently(
+                write,
+                seconds=self._config.patience_seconds,
+                may_pass=lambda error: isinstance(error, SaveFailed),
+                tell=lambda message: self._journal.tell(Event("checkpoint failed", progress.step, message)),
+            )
+        except SaveFailed as error:
+            raise SaveFailed(
+                f"step {progress.step} could not be saved for {self._config.patience_seconds:.0f} s "
+                f"(checkpoint.patience_seconds): {error}; the checkpoints before it are as they were"
+            ) from error
+        self._saved_step, self._retry_step = progress.step, None
+        seconds = time.perf_counter() - begun
+        details = {"seconds": seconds, "stall_seconds": seconds}
+        self._journal.tell(
+            Event("checkpoint saved", progress.step, f"step {progress.step}, in {seconds:.1f} s", details)
+        )
+
+    def _is_due(self, step: int) -> bool:
+        retry = self._retry_step is not None and step >= self._retry_step
+        return retry or step % self._config.every_steps == 0
+
+    def _start(self, progress: Progress) -> None:
+        self._enter(f"saving step {progress.step}")
+        self._save, self._retry_step = _Save(progress.step), None
+        description = self._describe(progress)
+        if self._config.asynchronous:
+            copy = self._store.copy()
+            self._save.run_beside(lambda: self._write(copy, description))
+        else:
+            self._save.run(lambda: self._write(self._store.live(), description))
+
+    def _write(self, slices: list[Slice], description: Description) -> None:
+        self._store.write(slices, description)
+        try:
+            self._store.retain(keep_last=self._config.keep_last, keep_every_steps=self._config.keep_every_steps)
+        except OSError as error:
+            message = f"old checkpoints could not be deleted ({error}); after the next save it is tried again"
+            self._journal.tell(Event("checkpoints kept", description.progress.step, message))
+
+
+def _reason(error: BaseException | None) -> str:
+    return "another rank could not write" if error is None else str(error) or repr(error)
