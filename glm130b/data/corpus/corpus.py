@@ -151,7 +151,10 @@ class Corpus:
         place = (index, start - self._first_token, stop - start)
         if self._origins is None:
             return Document(*place, None, None, None)
-        (origin,) = self._origins.read(index, index + 1)
+        records = self._origins.read(index, index + 1)
+        if not len(records) or records["file"][0] >= len(self._files):
+            raise UserError(f"{self._origins.path}: is damaged, record {index} names no file; {_AGAIN}")
+        origin = records[0]
         return Document(*place, self._files[origin["file"]], int(origin["line"]), origin["text_hash"].tobytes().hex())
 
 

@@ -83,15 +83,18 @@ class IndexedDataset:
         return self._documents.read(first, stop)
 
     def document_starts(self, first: int, stop: int) -> Int64Array:
-        """First token of the documents ``first .. stop``; document ``num_documents`` starts at ``num_tokens``."""
+        """First token of the documents ``first .. stop``; document ``num_documents`` starts at ``num_tokens``.
+
+        Raises UserError where the index contradicts itself.
+        """
         if first == stop:
             return np.empty(0, np.int64)
-        sequences = self.document_indices(first, stop)
+        sequences = self._rising(self.document_indices(first, stop), self.num_sequences)
         low, high = int(sequences[0]), int(sequences[-1])
         pointers = self.pointers(low, min(high + 1, self.num_sequences))
         if high == self.num_sequences:  # documents without a sequence at the end, or the end itself
             pointers = np.append(pointers, self.num_tokens * self.dtype.itemsize)
-        return pointers[sequences - low] // self.dtype.itemsize
+        return self._rising(pointers[sequences - low] // self.dtype.itemsize, self.num_tokens)
 
     def documents_from(self, start: int, stop: int) -> tuple[int, Int64Array]:
         """The first document that begins at token ``start`` or later, and where all begin that do so before ``stop``.
@@ -112,6 +115,11 @@ class IndexedDataset:
         if around[-1] < sequence or (likely and around[0] >= sequence):
             likely = self._documents.search(sequence)
         return min(likely, self.num_documents)
+
+    def _rising(self, places: Int64Array, last: int) -> Int64Array:
+        if places[0] < 0 or places[-1] > last or (places[1:] < places[:-1]).any():
+            raise UserError(f"{self.idx}: is damaged, its documents do not follow each other; {_MEND}")
+        return places
 
     def _opened(self, path: Path) -> int:
         """The descriptor of a file, closed with this object."""

@@ -1,18 +1,21 @@
 """The one door to Jinja: prompt templates, which are programs of strangers, rendered where they can do no harm.
 
 A template reads its record and writes text; it reaches no attribute of Python's, no file and no other template. Its
-random choices are a pure function of the record. What it may write and count is bounded; a template that wastes memory
-in other ways (a text doubled forty times) is not stopped, so read templates from people you do not know.
+random choices are a pure function of the record. What it may write, count, compute and keep is bounded: every loop,
+call and filter, ``+`` and ``~`` is paid for from one budget, so that it ends within seconds and fits memory.
 """
 
+import functools
+import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from jinja2 import TemplateError, TemplateSyntaxError, Undefined, meta, nodes, pass_context
 from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.visitor import NodeTransformer
 
 from glm130b.data.preparation.chance import chance
 
@@ -21,8 +24,13 @@ MOST_CHARACTERS = 1_000_000
 MOST_NUMBERS = 100_000
 """That all ``range`` calls of one rendering count together; also the largest width and exponent."""
 
+MOST_WORK = 300_000_000
+"""Of one rendering, in characters or items that are made; a turn of a loop or a call costs ``_STEP_WORK`` beside."""
+_STEP_WORK = 3000
+
 _GLOBALS = ("dict", "joiner", "namespace")
-_TOO_LARGE_FILTERS = ("batch", "center", "format", "indent", "slice")  # build any size from one small number
+_LEFT_OUT_FILTERS = ("batch", "center", "format", "indent", "slice", "urlize", "wordwrap")
+"""Those that build any size from one small number, or are slow."""
 _OTHER_TEMPLATES = (nodes.Extends, nodes.FromImport, nodes.Import, nodes.Include)
 
 RenderTemplate = Callable[[Mapping[str, Any], str], str]
@@ -38,12 +46,17 @@ class Sandbox(ImmutableSandboxedEnvironment):
     """Jinja with what PromptSource's templates use (``zip``, ``choice``, ``most_frequent``, ``highlight``) and nothing
     that reads the machine or a clock."""
 
-    intercepted_binops = frozenset(["*", "**", "%"])
+    intercepted_binops = frozenset(["+", "*", "**", "%"])
 
     def __init__(self) -> None:
         super().__init__(autoescape=False)
-        self.globals = {name: self.globals[name] for name in _GLOBALS} | {"range": self._range, "zip": zip}
-        for name in _TOO_LARGE_FILTERS:
+        self.globals = {name: self.globals[name] for name in _GLOBALS} | {
+            "range": self._range,
+            "zip": zip,
+            _Paid.JOINED: self._joined,
+            _Paid.TURNS: self._turns,
+        }
+        for name in _LEFT_OUT_FILTERS:
             del self.filters[name]
         self.filters |= {
             "choice": self._choice,
@@ -51,13 +64,14 @@ class Sandbox(ImmutableSandboxedEnvironment):
             "most_frequent": _most_frequent,
             "highlight": lambda text: text,
         }
-        self._identity, self._num_choices, self._num_numbers = "", 0, 0
+        self.filters = {name: self._paid(function) for name, function in self.filters.items()}
+        self._identity, self._num_choices, self._num_numbers, self._work = "", 0, 0, 0
 
     def compiled(self, source: str) -> tuple[RenderTemplate, frozenset[str]]:
         """A template and the variables it reads. Raises ForbiddenTemplate, and ValueError for what is no Jinja."""
         try:
             tree = self.parse(source)
-            template = self.from_string(source)
+            template = self.from_string(_Paid().visit(self.parse(source)))
         except (TemplateError, RecursionError) as error:
             line = f"line {error.lineno}: " if isinstance(error, TemplateSyntaxError) else ""
             raise ValueError(f"is no Jinja ({line}{error})") from None
@@ -68,7 +82,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
                 raise ForbiddenTemplate(f"reaches for {access.attr}")
 
         def render(variables: Mapping[str, Any], identity: str) -> str:
-            self._identity, self._num_choices, self._num_numbers = identity, 0, 0
+            self._identity, self._num_choices, self._num_numbers, self._work = identity, 0, 0, 0
             try:
                 return _bounded(template.generate(variables))
             except SecurityError as error:
@@ -76,8 +90,10 @@ class Sandbox(ImmutableSandboxedEnvironment):
             except (
                 TemplateError,
                 ArithmeticError,
+                AssertionError,
                 AttributeError,
                 LookupError,
+                NotImplementedError,
                 RecursionError,
                 TypeError,
                 ValueError,
@@ -89,12 +105,16 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return render, frozenset(meta.find_undeclared_variables(tree)) - own - self.globals.keys()
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        """``*``, ``**`` and ``%``, kept from building what does not fit memory."""
-        if operator == "%":
+        """``+``, ``*``, ``**`` and ``%``, kept from building what does not fit memory."""
+        if operator == "+":
+            self._spend(_STEP_WORK + _length(left) + _length(right))
+        elif operator == "%":
             _check_widths(left)
         elif operator == "**" and max((abs(n) for n in (left, right) if isinstance(n, int)), default=0) > MOST_NUMBERS:
             raise ForbiddenTemplate(f"computes a power of or with a number above {MOST_NUMBERS}")
         elif operator == "*":
+            if isinstance(left, int) and isinstance(right, int):
+                self._spend(_STEP_WORK + left.bit_length() * right.bit_length())
             for items, times in ((left, right), (right, left)):
                 if isinstance(items, Sequence) and isinstance(times, int) and len(items) * times > MOST_CHARACTERS:
                     raise ForbiddenTemplate(f"repeats something to a length above {MOST_CHARACTERS}")
@@ -105,6 +125,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         numbers = [number for number in (*arguments, *named.values()) if isinstance(number, int)]
         if isinstance(getattr(function, "__self__", None), str) and max(numbers, default=0) > MOST_NUMBERS:
             raise ForbiddenTemplate(f"calls {function.__name__} with a number above {MOST_NUMBERS}")
+        self._spend(_product(getattr(function, "__self__", None), *arguments, *named.values()))
         return super().call(context, function, *arguments, **named)
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
@@ -117,6 +138,31 @@ class Sandbox(ImmutableSandboxedEnvironment):
     def unsafe_undefined(self, value: Any, attribute: str) -> Undefined:
         """What the sandbox hides is an error at once; Jinja would write nothing in its place."""
         raise SecurityError(f"{attribute} of {type(value).__name__}")
+
+    def _spend(self, work: int) -> None:
+        self._work += work
+        if self._work > MOST_WORK:
+            raise ForbiddenTemplate("does too much for one record: it loops, calls or builds texts without end")
+
+    def _joined(self, *parts: Any) -> str:
+        """What stands between ``~``."""
+        text = "".join(map(str, parts))
+        self._spend(_STEP_WORK + len(text))
+        return text
+
+    def _turns(self, items: Iterable[Any]) -> Iterator[Any]:
+        """What a loop goes through."""
+        for item in items:
+            self._spend(_STEP_WORK)
+            yield item
+
+    def _paid(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def paid(*arguments: Any, **named: Any) -> Any:
+            self._spend(_product(*arguments, *named.values()))
+            return function(*arguments, **named)
+
+        return paid
 
     def _range(self, *bounds: int) -> range:
         numbers = range(*bounds)
@@ -131,6 +177,35 @@ class Sandbox(ImmutableSandboxedEnvironment):
             raise LookupError("there is nothing to choose from")
         self._num_choices += 1
         return options[int(chance("choice", self._identity, self._num_choices) * len(options))]
+
+
+class _Paid(NodeTransformer):
+    """Puts functions of the sandbox where Jinja leaves no other way to see what a template does."""
+
+    JOINED, TURNS = "_joined", "_turns"
+
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
+        self.generic_visit(node)
+        return _call(self.JOINED, node.nodes, node.lineno)
+
+    def visit_For(self, node: nodes.For) -> nodes.Node:
+        self.generic_visit(node)
+        node.iter = _call(self.TURNS, [node.iter], node.lineno)
+        return node
+
+
+def _call(name: str, arguments: list[Any], line: int) -> nodes.Call:
+    return nodes.Call(nodes.Name(name, "load", lineno=line), arguments, [], None, None, lineno=line)
+
+
+def _length(value: Any) -> int:
+    return len(value) if isinstance(value, (str, list, tuple, dict, range)) else 0
+
+
+def _product(*operands: Any) -> int:
+    """At least what one call can make of these: texts put into each other as by ``replace``, or repeated."""
+    factors = sorted((abs(it) if isinstance(it, int) else _length(it) for it in operands), reverse=True)
+    return _STEP_WORK + math.prod(max(factor, 1) for factor in factors[:2])
 
 
 def _check_widths(text: Any) -> None:

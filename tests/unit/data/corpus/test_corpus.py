@@ -176,3 +176,13 @@ def test_files_of_the_right_size_with_other_counts_are_refused(tmp_path: Path) -
 def test_a_folder_without_a_manifest_says_so(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"none: has no readable manifest\.json"):
         open_text(tmp_path / "none")
+
+
+def test_an_index_that_contradicts_itself_is_refused_where_it_is_read(tmp_path: Path) -> None:
+    folder = write_corpus(tmp_path / "corpus", random_texts(20), random_texts(3))
+    index = bytearray((folder / "train.idx").read_bytes())
+    index[-8 * 10 : -8 * 9] = (10**6).to_bytes(8, "little")  # the first sequence of a document in the middle
+    (folder / "train.idx").write_bytes(index)
+    corpus = Corpus(folder, split="train", kind="text", tokenizer=TOKENIZER)
+    with pytest.raises(UserError, match=r"train\.idx: is damaged, its documents do not follow each other"):
+        corpus.documents(0, corpus.num_tokens)
