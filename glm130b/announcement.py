@@ -43,14 +43,13 @@ def _place(config: RunConfig, topology: Topology) -> str:
 
 
 def _beginning(config: RunConfig, saved: tuple[Path, Description] | None, folder: Path) -> str:
-    """Where the run begins, and what has changed in its config since it was saved there."""
+    """Where the run begins."""
     if saved is None:
-        return "starts from its initial weights"
+        return f"starts from {config.initial_weights or 'its initial weights'}"
     checkpoint, description = saved
-    changes = [f"  {key}: {old!r} -> {new!r}" for key, (old, new) in description.changes(config).items()]
     if description.progress.samples >= config.train_samples:
         return f"{checkpoint}: is complete, nothing is left to train; remove {folder} to start anew"
-    return "\n".join([f"continues {checkpoint} at step {description.progress.step}", *changes])
+    return f"continues {checkpoint} at step {description.progress.step}"
 
 
 def _eras(eras: Sequence[Era]) -> list[str]:

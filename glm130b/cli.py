@@ -30,6 +30,7 @@ COMMANDS = {
     "prepare": Command("glm130b.data.preparation.command", "turn text into a corpus to train on"),
     "verify": Command("glm130b.data.corpus.verification", "check a corpus: sizes, checksums, every token"),
     "samples": Command("glm130b.provenance.command", "show which documents a step of a run reads, and the reverse"),
+    "checkpoint": Command("glm130b.checkpoint.command", "list, inspect, verify and prune the checkpoints of a run"),
     "generate": Command("glm130b.inference.command", "fill the blanks of a text with a trained model"),
     "convert": Command(
         "glm130b.checkpoint.released.command", "turn a released GLM-130B checkpoint into a run's, and back"

@@ -3,10 +3,13 @@
 What can be checked without torch is checked before torch is imported, so that a mistake shows after a second.
 """
 
+import signal
 import socket
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import NoReturn
 
 from glm130b.config.errors import UserError
@@ -19,18 +22,25 @@ from glm130b.environment import Launch, prepare_environment
 USAGE = """\
 usage: deepspeed launch/pretrain.sh CONFIG [section.key=value ...]
        bash launch/pretrain.sh CONFIG [section.key=value ...]
+       bash launch/supervised.sh CONFIG [section.key=value ...]
        torchrun --nproc-per-node N launch/pretrain.sh CONFIG [section.key=value ...]
 
 Train the model that the YAML file CONFIG describes; section.key=value changes one of its keys. `glm130b plan CONFIG`
 shows what would be run. On a machine without a GPU deepspeed sees one slot: give it --num_accelerators N, or use the
-bash form, which takes N from the config. Exit status 2: something in the config or the files is to be mended; torchrun
-itself ends with 1 whatever its processes end with."""
+bash form, which takes N from the config. The same command again goes on from the last checkpoint; supervised.sh gives
+it again by itself when a process has failed. Exit status 0: the run is complete, or saved and to be started again
+(docs/restarts.md); 2: something in the config or the files is to be mended; 3: the stability guard stopped the run.
+torchrun itself ends with 1 whatever its processes end with."""
+
+_STOPPED_STATUS = 3
+_LONGEST_DELAY_SECONDS = 300.0
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one process of the job: ``[--local_rank=N] CONFIG [section.key=value ...]``.
 
-    Exits with status 2 and without a stack trace when the user has something to mend; any other error keeps its trace.
+    Exits with the run's status, and with 2 and without a stack trace when the user has something to mend; any other
+    error keeps its trace.
     """
     # deepspeed passes the local rank as an argument too; LOCAL_RANK says the same.
     words = [word for word in (sys.argv[1:] if argv is None else argv) if not word.startswith("--local_rank=")]
@@ -44,12 +54,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise SystemExit(0 if words else UserError.exit_status)
     try:
         config = checked_config(words[0], words[1:], launch.world_size)
+        wait_to_restart(config, launch)
         prepare_environment(launch)
         from glm130b.pretrain import pretrain
 
-        pretrain(config, launch)
+        status = pretrain(config, launch)
     except UserError as error:
         _report(error, launch)
+    # Slurm ends a job's tasks when one has ended with another status than 0: this one keeps its own.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise SystemExit(status)
 
 
 def checked_config(path: str, overrides: Sequence[str], world_size: int) -> RunConfig:
@@ -65,6 +79,33 @@ def checked_config(path: str, overrides: Sequence[str], world_size: int) -> RunC
     return config
 
 
+def wait_to_restart(config: RunConfig, launch: Launch) -> None:
+    """Give what made the job fall some time to pass, more with each restart by its supervisor.
+
+    A run that saved and asked to be started again goes on at once, and one that the stability guard stopped stays
+    stopped until its user starts it.
+    """
+    if launch.restarts == 0:
+        return
+    word = ""
+    with suppress(OSError):  # it is not there while a run trains
+        word = (Path(config.folder) / config.name / "ended").read_text(encoding="utf-8").strip()
+    if word == "stopped":
+        _tell(launch, f"restart {launch.restarts}: the run was stopped for its user to look at; start it anew to go on")
+        raise SystemExit(_STOPPED_STATUS)
+    if word == "requeue":
+        return
+    doubled = config.supervision.restart_delay_seconds * 2.0 ** min(launch.restarts - 1, 30)
+    delay = min(doubled, _LONGEST_DELAY_SECONDS)
+    _tell(launch, f"restart {launch.restarts} begins in {delay:g} s")
+    time.sleep(delay)
+
+
+def _tell(launch: Launch, message: str) -> None:
+    if launch.rank == 0:
+        print(f"glm130b: {message}", flush=True)
+
+
 def _report(error: UserError, launch: Launch) -> NoReturn:
     """Print the problems and end this process.
 
@@ -74,6 +115,7 @@ def _report(error: UserError, launch: Launch) -> NoReturn:
     alone with its problem speaks last. The wait covers the seconds by which processes start apart on a busy machine.
     """
     if launch.rank > 0:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(error.exit_status))  # Slurm reports the highest of all
         time.sleep(8 if launch.local_rank == 0 else 11)
     origin = f" on rank {launch.rank} ({socket.gethostname()})" if launch.rank > 0 else ""
     lines = [f"glm130b: error{origin}: {problem}" for problem in error.problems]

@@ -1,118 +1,195 @@
-"""The composition root: builds every part of a run and connects them. The only file that knows everyone."""
+"""The life of a run in one process: from its newest good checkpoint, leg by leg, to an end."""
 
-from datetime import timedelta
+import errno
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from glm130b.announcement import announcement
-from glm130b.checkpoint.description import Description
-from glm130b.checkpoint.folder import CheckpointFolder
-from glm130b.checkpoint.hook import SaveCheckpoints
-from glm130b.checkpoint.store import CheckpointStore
+from glm130b.assembly import Job, Leg, Standing
+from glm130b.checkpoint.description import Description, Resume
+from glm130b.checkpoint.finding import damages, newest_good
+from glm130b.checkpoint.lock import RunLock
+from glm130b.checkpoint.patience import is_gone, patiently
+from glm130b.config.derived import grid_size
+from glm130b.config.errors import UserError
 from glm130b.config.load import dump_config
 from glm130b.config.sections import RunConfig
-from glm130b.data.dataset import GLMDataset
-from glm130b.data.loader import Loader
 from glm130b.data.mixing.era import continued
-from glm130b.environment import Launch
+from glm130b.environment import Launch, MeetingPoint
 from glm130b.parallel.agreement import from_first_rank
-from glm130b.parallel.device import open_device
-from glm130b.parallel.pipeline import Pipeline
-from glm130b.parallel.placement import build_stage
-from glm130b.parallel.topology import Topology, connect, disconnect
-from glm130b.parallel.zero import ZeroEngine
-from glm130b.training.evaluation import Evaluation
-from glm130b.training.hooks import Hook, RecordSteps
-from glm130b.training.loop import train
-from glm130b.training.metrics import Recorder, Sink
+from glm130b.parallel.heartbeat import Heartbeat
+from glm130b.parallel.meeting import meet
+from glm130b.parallel.topology import disconnect
+from glm130b.training.ending import Ending
+from glm130b.training.interruption import Interruption
+from glm130b.training.journal import Event
 from glm130b.training.progress import Progress
-from glm130b.training.schedules import Schedules
-from glm130b.training.sinks import Console, JsonLines
-from glm130b.training.stepper import Stepper
-from glm130b.training.tokens_seen import TokensSeen
+from glm130b.training.stability.memory import Memory
+from glm130b.training.stability.verdict import Rewind
+
+_SLACK = timedelta(minutes=2)
+"""By which a collective is more patient than the heartbeat, which says who hangs."""
 
 
-def pretrain(config: RunConfig, launch: Launch) -> None:
-    """Train one run to its end, from its newest checkpoint if it has one. Every process of the job calls this."""
-    folder = Path(config.folder) / config.name
-    checkpoints = CheckpointFolder(folder / "checkpoints")
-    train_rows, held_out_rows = GLMDataset.open(config, split="train"), GLMDataset.open(config, split="validation")
+def pretrain(config: RunConfig, launch: Launch) -> int:
+    """Train one run to its end, or until it is asked to end; the exit status. Every process of the job calls this."""
+    started, folder = time.monotonic(), Path(config.folder) / config.name
+    lock = _locked(folder, config, launch) if launch.rank == 0 else None
+    patience = timedelta(seconds=config.supervision.stall_seconds)
+    meeting = meet(launch, MeetingPoint.from_environment(), patience=patience)
+    with _heard(Heartbeat(meeting, config.supervision)) as heartbeat:
+        if launch.rank >= grid_size(config, launch.world_size):
+            heartbeat.stand_by()
+            return 0
+        job = Job.assemble(config, folder, meeting=meeting, heartbeat=heartbeat, timeout=patience + _SLACK)
+        if lock and lock.warning:
+            job.journal.tell(Event("no lock", 0, lock.warning))
+        interruption = Interruption(
+            folder,
+            is_first_rank=launch.rank == 0,
+            time_budget_seconds=(config.supervision.time_budget_minutes or 0) * 60 or None,
+            started=started,
+        )
+        standing = _beginning(job)
+        with interruption:
+            ending = _train_in_legs(job, standing, interruption)
+        if launch.rank == 0:
+            ending.write(folder)
+        disconnect()
+    if lock:
+        lock.release()
+    return ending.exit_status(config.supervision)
 
-    topology = connect(
-        config.parallel,
-        device=open_device(launch.local_rank),
-        rank=launch.rank,
-        world_size=launch.world_size,
-        timeout=timedelta(minutes=30),
-    )
-    saved = from_first_rank(lambda: _newest(checkpoints), topology)
-    stage = build_stage(config, topology, initialize=saved is None)
-    engine = ZeroEngine(config, stage, topology)
-    pipeline = Pipeline(stage, engine, topology, sequence_length=config.data.sequence_length)
-    tokenizer = train_rows.sources.tokenizer_fingerprint
-    store = CheckpointStore(config, checkpoints, tokenizer=tokenizer, stage=stage, engine=engine, topology=topology)
-    progress = store.restore(*saved) if saved else Progress()
 
-    schedules = Schedules(config)
-    eras = continued(saved[1].eras if saved else (), config, samples=progress.samples)
-    train_rows = train_rows.mixed_as(eras)
-    loader = _loader(train_rows, schedules, topology)
-    recorder = Recorder(_sinks(config, folder, progress) if topology.rank == 0 else [])
-    stepper = Stepper(
-        config,
-        loader=loader,
-        pipeline=pipeline,
-        engine=engine,
-        schedules=schedules,
-        topology=topology,
-    )
-    hooks: list[Hook] = [
-        RecordSteps(recorder, TokensSeen(train_rows.mixture, schedules)),
-        Evaluation(config, rows=held_out_rows, pipeline=pipeline, topology=topology, recorder=recorder),
-        SaveCheckpoints(store, eras, every_steps=config.checkpoint.every_steps, train_samples=config.train_samples),
-    ]
-    if topology.rank == 0:
+def _locked(folder: Path, config: RunConfig, launch: Launch) -> RunLock:
+    """This run's folder, for this run alone. One that is missing at a restart is on a file system that is gone."""
+
+    def look() -> None:
+        if launch.restarts and not folder.is_dir():
+            raise OSError(errno.ENODEV, "has gone although the run has begun in it", str(folder))
+
+    seconds = config.checkpoint.patience_seconds
+    try:
+        patiently(look, seconds=seconds, may_pass=is_gone, tell=lambda told: print(f"glm130b: {told}", flush=True))
+    except OSError as error:
+        raise UserError(
+            f"{folder}: {error.strerror}; bring the file system back, or start the run anew without a supervisor"
+        ) from error
+    return RunLock.take(folder)
+
+
+@contextmanager
+def _heard(heartbeat: Heartbeat) -> Iterator[Heartbeat]:
+    """Until this process ends, and the others learn how."""
+    try:
+        yield heartbeat
+    except BaseException as error:
+        heartbeat.failed(error)
+        raise
+    heartbeat.close()
+
+
+def _beginning(job: Job) -> Standing:
+    """Load what the run goes on from, and say so."""
+    config = job.config
+    if job.found:
+        checkpoint, description = job.found
+        job.heartbeat.enter(f"loading {checkpoint.name}")
+        progress = job.store.restore(checkpoint, description)
+        resumes = (*description.resumes, _resume(job, description))
+        eras = continued(description.eras, config, samples=progress.samples)
+        standing = Standing(progress, eras, description.guard, resumes)
+    else:
+        if config.initial_weights:
+            job.heartbeat.enter(f"loading {config.initial_weights}")
+            _load_initial_weights(job, Path(config.initial_weights))
+        standing = Standing(Progress(), continued((), config, samples=0), Memory(), ())
+    if job.topology.rank == 0:
+        job.checkpoints.create()
+        (job.folder / "config.yaml").write_text(dump_config(config), encoding="utf-8")
+        Ending.clear(job.folder)
         told = announcement(
             config,
-            topology=topology,
-            stage=stage,
-            saved=saved,
-            folder=folder,
-            sources=train_rows.sources,
-            eras=eras,
+            topology=job.topology,
+            stage=job.stage,
+            saved=job.found,
+            folder=job.folder,
+            sources=job.train_rows.sources,
+            eras=standing.eras,
         )
         print(told, flush=True)
-    try:
-        train(stepper, progress, train_samples=config.train_samples, hooks=hooks)
-    finally:
-        loader.close()
-        recorder.close()
-    disconnect()
+    for resume in standing.resumes[-1:]:
+        job.journal.tell(Event("resume", resume.step, _in_words(resume), asdict(resume)))
+    return standing
 
 
-def _loader(rows: GLMDataset, schedules: Schedules, topology: Topology) -> Loader:
-    """The micro-batches of this process's place on the data axis."""
-    return Loader(
-        rows,
-        schedules.config,
-        steps_from=schedules.steps_from,
-        data_rank=topology.data.rank,
-        data_size=topology.data.size,
-        pin_memory=topology.device.type == "cuda",
+def _train_in_legs(job: Job, standing: Standing, interruption: Interruption) -> Ending:
+    while True:
+        leg = Leg(job, standing, interruption)
+        if job.found is None and standing.progress.step == 0 and job.config.stability.may_rewind:
+            leg.saver.save_now(standing.progress)  # or an early rewind would find nothing
+        standing = leg.train()
+        progress, verdict = standing.progress, leg.watch.verdict
+        if verdict and verdict.rewind:
+            leg.saver.settle(progress)
+            taken_back = _taken_back(job, standing, verdict.rewind)
+            if taken_back is None:
+                return Ending.STOPPED
+            standing = taken_back
+            continue
+        stopped = verdict is not None and verdict.stop
+        complete = progress.samples >= job.config.train_samples
+        if stopped or complete or interruption.reason:
+            leg.saver.save_now(progress)
+            if complete:
+                return Ending.COMPLETE
+            why = "by the stability guard" if stopped else f"because of {interruption.reason}; the same command goes on"
+            job.journal.tell(Event("ended", progress.step, f"saved, and ended {why}"))
+            return Ending.STOPPED if stopped else Ending.REQUEUE
+        leg.saver.settle(progress)
+
+
+def _taken_back(job: Job, standing: Standing, rewind: Rewind) -> Standing | None:
+    """The standing of the newest good checkpoint that is old enough, loaded; what has been decided since stays decided.
+
+    None when there is none so old: then nothing but a person can help.
+    """
+    found = newest_good(
+        job.checkpoints,
+        job.topology,
+        job.journal,
+        patience_seconds=job.config.checkpoint.patience_seconds,
+        until_step=rewind.before_step,
+        enter=job.heartbeat.enter,
     )
+    step = standing.progress.step
+    if found is None:
+        message = f"there is no checkpoint of step {rewind.before_step} or before; the run stops"
+        job.journal.tell(Event("rewind failed", step, message))
+        return None
+    checkpoint, description = found
+    job.heartbeat.enter(f"loading {checkpoint.name}")
+    progress = job.store.restore(checkpoint, description)
+    from_first_rank(lambda: job.checkpoints.go_back_to(checkpoint), job.topology)
+    job.journal.tell(Event("rewound", step, f"goes on from {checkpoint.name}, {step - progress.step} steps back"))
+    return replace(standing, progress=progress, guard=standing.guard.rewound_to(description.guard))
 
 
-def _newest(checkpoints: CheckpointFolder) -> tuple[Path, Description] | None:
-    newest = checkpoints.latest()
-    return (newest, Description.read(newest)) if newest else None
+def _load_initial_weights(job: Job, checkpoint: Path) -> None:
+    if problems := damages(checkpoint, job.topology):
+        raise UserError([f"initial_weights: {problem}" for problem in problems])
+    job.store.load_weights(checkpoint)
 
 
-def _sinks(config: RunConfig, folder: Path, progress: Progress) -> list[Sink]:
-    """The first rank's sinks, and the resolved config beside them."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(dump_config(config), encoding="utf-8")
-    sinks: list[Sink] = [Console(), JsonLines(folder / "metrics.jsonl", resume_step=progress.step)]
-    if config.logging.wandb != "disabled":
-        from glm130b.training.wandb_sink import WeightsAndBiases  # takes a second to import, on one rank only
+def _resume(job: Job, description: Description) -> Resume:
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return Resume(now, description.progress.step, job.topology.world_size, description.changes(job.config))
 
-        sinks.append(WeightsAndBiases(config, folder))
-    return sinks
+
+def _in_words(resume: Resume) -> str:
+    changes = "; ".join(f"{key}: {then!r} -> {now!r}" for key, (then, now) in resume.changes.items())
+    return f"with {changes}" if changes else "with the config that it was saved with"

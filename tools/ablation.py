@@ -20,7 +20,7 @@ from pathlib import Path
 
 from comparison import Run, write_comparison
 
-from glm130b.config.derived import num_parameters
+from glm130b.config.derived import least_world_size, num_parameters
 from glm130b.config.errors import UserError
 from glm130b.config.files import check_files
 from glm130b.config.load import base_of, load_config
@@ -111,8 +111,7 @@ def check_start(config: RunConfig) -> None:
 
 def num_processes(config: RunConfig) -> int:
     """As many as the layout takes; one replica where ``parallel.data`` is open."""
-    parallel = config.parallel
-    return parallel.tensor * parallel.pipeline * (parallel.data or 1)
+    return least_world_size(config)
 
 
 def common_folder(runs: dict[Path, RunConfig]) -> Path:

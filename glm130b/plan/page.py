@@ -14,11 +14,11 @@ def page(config: RunConfig, *, world_size: int | None = None) -> str:
     Without a data-parallel size in the config and without ``world_size`` the page describes one replica of the model.
     """
     parallel = config.parallel
-    one_replica = parallel.data is None and world_size is None
-    data_size = derived.data_parallel_size(config, world_size or parallel.tensor * parallel.pipeline)
+    one_replica = not isinstance(parallel.data, int) and world_size is None
+    data_size = derived.data_parallel_size(config, world_size or derived.replica_size(config))
     blocks = [
         _model(config),
-        _grid(config, data_size, one_replica=one_replica),
+        _grid(config, data_size, one_replica=one_replica, world_size=world_size),
         _step(config, data_size, one_replica=one_replica),
         _milestones(config),
         _checkpoints(config),
@@ -39,13 +39,16 @@ def _model(config: RunConfig) -> Iterator[str]:
     yield f"  {placement} {model.normalization}, {model.ffn}, {'tied' if model.tie_embedding else 'untied'} embedding"
 
 
-def _grid(config: RunConfig, data_size: int, *, one_replica: bool) -> Iterator[str]:
+def _grid(config: RunConfig, data_size: int, *, one_replica: bool, world_size: int | None) -> Iterator[str]:
     parallel = config.parallel
     tensor, stages = parallel.tensor, parallel.pipeline
     processes = tensor * stages * data_size
     yield f"Grid: tensor {tensor} x pipeline {stages} x data {data_size} = {processes} process{'es' * (processes > 1)}"
     if one_replica:
         yield "  parallel.data is open: this is one replica (--world-size N shows all)"
+    elif world_size and world_size > processes:
+        spares = world_size - processes
+        yield f"  the batch can be shared out over no more: {spares} process{'es' * (spares > 1)} will stand by"
     yield f"  {', '.join(_choices(parallel))}"
     if parallel.virtual_stages > 1:
         yield f"  {parallel.virtual_stages} chunks of layers on each stage, its first is shown"

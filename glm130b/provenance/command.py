@@ -9,6 +9,7 @@ from glm130b.checkpoint.description import Description
 from glm130b.checkpoint.folder import CheckpointFolder
 from glm130b.config.derived import data_parallel_size, data_rank
 from glm130b.config.errors import UserError
+from glm130b.config.interventions import Intervention
 from glm130b.config.load import load_config
 from glm130b.config.sections import RunConfig
 from glm130b.data.batches import micro_batch_ranges
@@ -37,8 +38,9 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     """Print what is asked for, line by line as it is found."""
     config = load_config(arguments.config, arguments.overrides, world_size=arguments.world_size)
-    rows = GLMDataset.open(config, split="train", eras=_eras(config))
-    lines = _step(config, rows, arguments) if arguments.step is not None else _found(config, rows, arguments.find)
+    eras, interventions = _past(config)
+    schedules, rows = Schedules(config, interventions), GLMDataset.open(config, split="train", eras=eras)
+    lines = _step(schedules, rows, arguments) if arguments.step is not None else _found(schedules, rows, arguments.find)
     for line in lines:
         print(line)
     return 0
@@ -50,24 +52,26 @@ def _text_hash(text: str) -> str:
     return text.lower()
 
 
-def _eras(config: RunConfig) -> tuple[Era, ...]:
-    """How the run was mixed up to its newest checkpoint, and how it would go on with this config."""
+def _past(config: RunConfig) -> tuple[tuple[Era, ...], tuple[Intervention, ...]]:
+    """How the run was mixed up to its newest checkpoint, and how it would go on with this config; and what its
+    stability guard has done."""
     newest = CheckpointFolder(Path(config.folder) / config.name / "checkpoints").latest()
     if newest is None:
-        return (Era.of(config),)
+        return (Era.of(config),), ()
     description = Description.read(newest)
-    return continued(description.eras, config, samples=description.progress.samples)
+    eras = continued(description.eras, config, samples=description.progress.samples)
+    return eras, description.interventions
 
 
-def _step(config: RunConfig, rows: GLMDataset, arguments: Namespace) -> Iterator[str]:
-    schedules, step = Schedules(config), arguments.step
+def _step(schedules: Schedules, rows: GLMDataset, arguments: Namespace) -> Iterator[str]:
+    config, step = schedules.config, arguments.step
     if not 0 <= step < schedules.num_steps:
         raise UserError(f"--step {step}: the run has steps 0 .. {schedules.num_steps - 1}; name one of them")
     samples = range(schedules.samples_at(step), schedules.samples_at(step + 1))
     shown = samples if arguments.rank is None else list(_of_rank(config, samples, arguments))
     yield f"step {step} takes samples {samples.start} .. {samples.stop - 1}"
     if schedules.is_skipped(step):
-        yield "it is passed over (data.skip_steps): nothing is learned from them"
+        yield f"it is passed over ({_why_skipped(schedules, step)}): nothing is learned from them"
     tokenizer = Tokenizer.load(config.data.tokenizer)
     for sample in shown:
         draw, row = rows.mixture.locate(sample), rows[sample]
@@ -76,10 +80,17 @@ def _step(config: RunConfig, rows: GLMDataset, arguments: Namespace) -> Iterator
         yield from describe(row, corpus=corpus, tokenizer=tokenizer, width=arguments.width)
 
 
+def _why_skipped(schedules: Schedules, step: int) -> str:
+    for each in schedules.interventions:
+        if each.skip and step in range(each.skip.from_step, each.skip.until_step):
+            return f"by the stability guard: {each.reason}"
+    return "data.skip_steps"
+
+
 def _of_rank(config: RunConfig, samples: range, arguments: Namespace) -> Iterator[int]:
     """Those of a step's samples that a process of the job reads."""
     parallel = config.parallel
-    if parallel.data is None and arguments.world_size is None:
+    if not isinstance(parallel.data, int) and arguments.world_size is None:
         raise UserError("--rank: parallel.data is open; add --world-size, or set parallel.data")
     data_size = data_parallel_size(config, arguments.world_size or 0)
     processes = parallel.tensor * parallel.pipeline * data_size
@@ -94,14 +105,14 @@ def _of_rank(config: RunConfig, samples: range, arguments: Namespace) -> Iterato
     return (sample for micro_batch in of_rank for sample in micro_batch)
 
 
-def _found(config: RunConfig, rows: GLMDataset, text_hash: str) -> Iterator[str]:
+def _found(schedules: Schedules, rows: GLMDataset, text_hash: str) -> Iterator[str]:
     """Every document with the hash, and the samples of the run that hold some of it."""
-    schedules, found = Schedules(config), False
+    found, num_samples = False, schedules.config.train_samples
     for (section, name), corpus in rows.sources.corpora.items():
         for document in corpus.find(text_hash):
             found = True
             yield f"data.{section}.{name}: {place(document)}, {document.length} tokens"
-            for sample in readings(rows, section, name, document, num_samples=config.train_samples):
+            for sample in readings(rows, section, name, document, num_samples=num_samples):
                 step = schedules.step_at(sample)
                 yield f"  sample {sample} of step {step}{' (passed over)' if schedules.is_skipped(step) else ''}"
     if not found:

@@ -11,6 +11,7 @@ LAYERS = ("checkpoint", "config", "data", "inference", "model", "parallel", "pla
 
 NESTED = (
     "checkpoint/released",
+    "training/stability",
     *(
         f"data/{room}"
         for room in ("cleaning", "corpus", "mixing", "objectives", "preparation", "reading", "tokenizers")
@@ -57,7 +58,7 @@ def skeleton(root: Path, tmp_path: Path) -> Path:
     for folder in ("", *LAYERS, *NESTED):
         (package / folder).mkdir(parents=True, exist_ok=True)
         (package / folder / "__init__.py").touch()
-    for module in ("cli", "environment", "launcher", "pretrain"):
+    for module in ("assembly", "cli", "environment", "launcher", "pretrain"):
         (package / f"{module}.py").touch()
     (package / "training" / "torchy.py").write_text("import torch")
     (package / "model" / "worse.py").write_text("import glm130b.model.bad")

@@ -9,8 +9,10 @@ import pytest
 
 from glm130b.cli import COMMANDS
 
+SCRIPTS = ("launch/pretrain.sh", "launch/supervised.sh", "launch/env.sh", "launch/slurm.sbatch", ".ci/run")
 
-@pytest.mark.parametrize("script", ["launch/pretrain.sh", "launch/env.sh", "launch/slurm.sbatch", ".ci/run"])
+
+@pytest.mark.parametrize("script", SCRIPTS)
 def test_shell_scripts_are_valid_shell(root: Path, script: str) -> None:
     subprocess.run(["bash", "-n", root / script], check=True, timeout=10)
 

@@ -1,6 +1,7 @@
 """Where a process finds its place, what it checks before it starts, and how it tells a user's mistake."""
 
 import os
+import signal
 import sys
 import time
 import warnings
@@ -11,8 +12,9 @@ import pytest
 
 from glm130b import launcher
 from glm130b.config.errors import UserError
+from glm130b.config.load import load_config
 from glm130b.environment import Launch, prepare_environment
-from glm130b.launcher import checked_config, main
+from glm130b.launcher import checked_config, main, wait_to_restart
 
 TORCHRUN = {"RANK": "5", "LOCAL_RANK": "1", "WORLD_SIZE": "8"}
 SLURM = {"SLURM_PROCID": "9", "SLURM_LOCALID": "3", "SLURM_NTASKS": "16"}
@@ -32,6 +34,7 @@ def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Seconds that would have been slept."""
     slept: list[float] = []
     monkeypatch.setattr(time, "sleep", slept.append)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
     return slept
 
 
@@ -43,6 +46,11 @@ def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         (SLURM, Launch(rank=9, local_rank=3, world_size=16)),
         ({**SLURM, **TORCHRUN}, Launch(rank=5, local_rank=1, world_size=8)),
         ({**SLURM, "RANK": "5"}, Launch(rank=9, local_rank=3, world_size=16)),
+        ({**SLURM, "SLURM_RESTART_COUNT": "2"}, Launch(rank=9, local_rank=3, world_size=16, restarts=2)),
+        (
+            {**TORCHRUN, "TORCHELASTIC_RESTART_COUNT": "0", "SLURM_RESTART_COUNT": "2"},
+            Launch(rank=5, local_rank=1, world_size=8, restarts=0),
+        ),
     ],
 )
 def test_place_is_read_from_the_launchers_variables(variables: dict[str, str], place: Launch) -> None:
@@ -159,6 +167,69 @@ def test_the_run_gets_config_and_place_and_its_late_mistake_is_told_alike(
     assert caught.value.code == 2
     assert naps == []
     assert capsys.readouterr().err == "glm130b: error: data.text.english.path: train.bin is damaged; prepare it again\n"
+
+
+@pytest.mark.parametrize("status", [0, 3, 75])
+def test_the_runs_status_is_the_processs(
+    status: int, environment: dict[str, str], naps: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class FakePretrain:
+        @staticmethod
+        def pretrain(*_: object) -> int:
+            return status
+
+    monkeypatch.setattr(launcher, "checked_config", lambda *_: None)
+    monkeypatch.setitem(sys.modules, "glm130b.pretrain", FakePretrain)
+    with pytest.raises(SystemExit) as caught:
+        main(["a.yaml"])
+    assert caught.value.code == status
+
+
+@pytest.mark.parametrize(
+    ("restarts", "ended", "slept"),
+    [
+        (0, None, []),
+        (1, None, [5]),
+        (2, None, [10]),
+        (6, None, [160]),
+        (7, None, [300]),
+        (9999, None, [300]),
+        (3, "complete\n", [20]),
+        (3, "requeue\n", []),
+        (0, "stopped\n", []),
+    ],
+)
+def test_a_restart_waits_the_longer_the_more_there_were(
+    restarts: int, ended: str | None, slept: list[float], naps: list[float], root: Path, tmp_path: Path
+) -> None:
+    config = load_config(root / "configs" / "tiny.yaml", [f"folder={tmp_path}"])
+    (tmp_path / "tiny").mkdir()
+    if ended:
+        (tmp_path / "tiny" / "ended").write_text(ended)
+    wait_to_restart(config, Launch(rank=1, local_rank=1, world_size=8, restarts=restarts))
+    assert naps == slept
+
+
+def test_a_restart_is_announced_once(
+    naps: list[float], root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = load_config(
+        root / "configs" / "tiny.yaml", [f"folder={tmp_path}", "supervision.restart_delay_seconds=0.5"]
+    )
+    for rank in (0, 1):
+        wait_to_restart(config, Launch(rank=rank, local_rank=rank, world_size=8, restarts=2))
+    assert naps == [1, 1]
+    assert capsys.readouterr().out == "glm130b: restart 2 begins in 1 s\n"
+
+
+def test_a_stopped_run_is_not_started_again_by_its_supervisor(naps: list[float], root: Path, tmp_path: Path) -> None:
+    config = load_config(root / "configs" / "tiny.yaml", [f"folder={tmp_path}"])
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny" / "ended").write_text("stopped\n")
+    with pytest.raises(SystemExit) as caught:
+        wait_to_restart(config, Launch(rank=1, local_rank=1, world_size=8, restarts=1))
+    assert caught.value.code == 3
+    assert naps == []
 
 
 def test_an_unexpected_error_keeps_its_trace(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from glm130b.checkpoint.description import Description, plain
+from glm130b.checkpoint.folder import CheckpointFolder
 from glm130b.cli import main
+from glm130b.config.interventions import Intervention, SkipRange
+from glm130b.config.load import load_config
+from glm130b.data.mixing.era import continued
+from glm130b.training.progress import Progress
+from glm130b.training.stability.memory import Memory
 
 SAMPLE = re.compile(r"^sample (\d+): (\w+), data\.(\S+), draw (\d+)$", re.MULTILINE)
 
@@ -95,3 +102,24 @@ def test_a_hash_is_32_hex_digits(words: list[str], capsys: pytest.CaptureFixture
     with pytest.raises(SystemExit):
         main([*words, "--find", "abc"])
     assert "abc is no text hash, which has 32 hex digits" in capsys.readouterr().err
+
+
+def test_it_knows_the_steps_that_the_stability_guard_passed_over(
+    words: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    run = [*words, f"folder={tmp_path}"]
+    (begin, end), reason = (5, 8), "loss 9 is 20 deviations above the median 3"
+    skip = SkipRange(from_step=begin, steps=end - begin)
+    memory = Memory(interventions=(Intervention(from_samples=8 * end, skip=skip, reason=reason),))
+    config = load_config(run[1], run[2:])
+    description = Description(Progress(20, 160), {}, plain(config), "", continued((), config, samples=0), guard=memory)
+    checkpoints = CheckpointFolder(tmp_path / config.name / "checkpoints")
+    checkpoints.create()
+    (checkpoints.begin(20) / "tensors.json").touch()
+    checkpoints.commit(20, description.to_json(), {})
+    for step in (begin - 1, begin, end - 1, end):
+        page = printed(capsys, *run, "--step", str(step))
+        assert (f"it is passed over (by the stability guard: {reason})" in page) == (begin <= step < end)
+    (text_hash, *_) = re.findall(r"hash (\w{32})", printed(capsys, *run, "--step", str(begin)))
+    found = printed(capsys, *run, "--find", text_hash)
+    assert re.search(rf"of step {begin} \(passed over\)", found)

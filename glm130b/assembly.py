@@ -1,0 +1,244 @@
+"""Builds every part of a run and connects them. The only file that knows everyone.
+
+A `Job` is what a process builds once. A `Leg` is what trains: from where the run stands until its end, or until the run
+changes, because the stability guard takes it back or changes a schedule. The next leg is built as a restarted process
+would build it.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from glm130b.checkpoint.description import Description, Resume, plain
+from glm130b.checkpoint.finding import newest_good
+from glm130b.checkpoint.folder import CheckpointFolder
+from glm130b.checkpoint.saver import Saver
+from glm130b.checkpoint.store import CheckpointStore
+from glm130b.config.derived import grid_size
+from glm130b.config.sections import RunConfig
+from glm130b.data.dataset import GLMDataset
+from glm130b.data.loader import Loader
+from glm130b.data.mixing.era import Era
+from glm130b.model.stage import Stage
+from glm130b.parallel.device import open_device
+from glm130b.parallel.heartbeat import Heartbeat
+from glm130b.parallel.meeting import Meeting
+from glm130b.parallel.pipeline import Pipeline
+from glm130b.parallel.placement import build_stage
+from glm130b.parallel.topology import Topology, connect
+from glm130b.parallel.zero import ZeroEngine
+from glm130b.training.evaluation import Evaluation
+from glm130b.training.hooks import Hook, RecordSteps
+from glm130b.training.interruption import Interruption
+from glm130b.training.invariants import DataAgreement, Invariants
+from glm130b.training.journal import Journal
+from glm130b.training.loop import train
+from glm130b.training.metrics import Recorder, Sink
+from glm130b.training.pace import Pace
+from glm130b.training.progress import Progress
+from glm130b.training.roll_call import RollCall
+from glm130b.training.schedules import Schedules
+from glm130b.training.sinks import Console, JsonLines
+from glm130b.training.stability.guard import Guard
+from glm130b.training.stability.memory import Memory
+from glm130b.training.stability.watch import Watch
+from glm130b.training.stepper import Stepper
+from glm130b.training.tokens_seen import TokensSeen
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a run stands between two steps, beside its tensors."""
+
+    progress: Progress
+    eras: tuple[Era, ...]
+    guard: Memory
+    resumes: tuple[Resume, ...]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One process's parts that last as long as it does."""
+
+    config: RunConfig
+    folder: Path
+    checkpoints: CheckpointFolder
+    train_rows: GLMDataset
+    held_out_rows: GLMDataset
+    heartbeat: Heartbeat
+    journal: Journal
+    topology: Topology
+    found: tuple[Path, Description] | None
+    """The checkpoint that the process goes on from, if the run has one."""
+    stage: Stage
+    engine: ZeroEngine
+    pipeline: Pipeline
+    store: CheckpointStore
+    pace: Pace
+
+    @classmethod
+    def assemble(
+        cls, config: RunConfig, folder: Path, *, meeting: Meeting, heartbeat: Heartbeat, timeout: timedelta
+    ) -> "Job":
+        """Collective. Nothing is loaded yet; without a checkpoint the weights are the initial ones."""
+        launch, patience = meeting.launch, config.checkpoint.patience_seconds
+        train_rows, held_out_rows = GLMDataset.open(config, split="train"), GLMDataset.open(config, split="validation")
+        checkpoints = CheckpointFolder(folder / "checkpoints")
+        journal = Journal(folder if launch.rank == 0 else None)
+
+        heartbeat.enter("joining the job")
+        topology = connect(
+            config.parallel,
+            device=open_device(launch.local_rank),
+            store=meeting.store("groups", timeout),
+            rank=launch.rank,
+            world_size=grid_size(config, launch.world_size),
+            timeout=timeout,
+        )
+        found = newest_good(checkpoints, topology, journal, patience_seconds=patience, enter=heartbeat.enter)
+        if found:
+            found[1].check_continues(config, train_rows.sources.tokenizer_fingerprint)
+        heartbeat.enter("building the model")
+        stage = build_stage(config, topology, initialize=found is None)
+        engine = ZeroEngine(config, stage, topology)
+        return cls(
+            config=config,
+            folder=folder,
+            checkpoints=checkpoints,
+            train_rows=train_rows,
+            held_out_rows=held_out_rows,
+            heartbeat=heartbeat,
+            journal=journal,
+            topology=topology,
+            found=found,
+            stage=stage,
+            engine=engine,
+            pipeline=Pipeline(stage, engine, topology, sequence_length=config.data.sequence_length),
+            store=CheckpointStore(
+                checkpoints,
+                stage=stage,
+                engine=engine,
+                topology=topology,
+                journal=journal,
+                patience_seconds=patience,
+            ),
+            pace=Pace(config.supervision, topology=topology, journal=journal),
+        )
+
+    @property
+    def tokenizer(self) -> str:
+        """Fingerprint."""
+        return self.train_rows.sources.tokenizer_fingerprint
+
+    def describe(self, standing: Standing) -> Description:
+        """What a checkpoint of this moment says."""
+        return Description(
+            progress=standing.progress,
+            counters=self.engine.counters(),
+            config=plain(self.config),
+            tokenizer=self.tokenizer,
+            eras=standing.eras,
+            guard=standing.guard,
+            resumes=standing.resumes,
+        )
+
+
+class Leg:
+    """The parts that train from one standing on."""
+
+    def __init__(self, job: Job, standing: Standing, interruption: Interruption) -> None:
+        self._job = job
+        self._begin = standing
+        self._interruption = interruption
+        schedules = Schedules(job.config, standing.guard.interventions)
+        self._loader = _loader(job, standing, schedules)
+        self._recorder = Recorder(_sinks(job, standing))
+        self.watch = Watch(Guard(job.config.stability, standing.guard, schedules=schedules), job.journal)
+        self.saver = Saver(
+            job.store,
+            lambda progress: job.describe(self.standing(progress)),
+            config=job.config.checkpoint,
+            train_samples=job.config.train_samples,
+            topology=job.topology,
+            journal=job.journal,
+            holds_back=self._is_rewinding,
+            enter=job.heartbeat.enter,
+        )
+        self._stepper = Stepper(
+            job.config,
+            loader=self._loader,
+            pipeline=job.pipeline,
+            engine=job.engine,
+            schedules=schedules,
+            watch=self.watch,
+            topology=job.topology,
+            enter_phase=job.heartbeat.enter,
+        )
+        self._hooks = self._hooked(schedules)
+
+    def standing(self, progress: Progress) -> Standing:
+        """Where the run stands at ``progress``, in this leg."""
+        return Standing(progress, self._begin.eras, self.watch.guard.memory, self._begin.resumes)
+
+    def train(self) -> Standing:
+        """Until the end of the run, a request to end, or a verdict that changes the run. Collective."""
+        try:
+            progress = train(
+                self._stepper,
+                self._begin.progress,
+                train_samples=self._job.config.train_samples,
+                hooks=self._hooks,
+                is_cut_short=lambda: self._interruption.reason is not None or self.watch.wants_a_change(),
+            )
+        finally:
+            self._loader.close()
+            self._recorder.close()
+        return self.standing(progress)
+
+    def _is_rewinding(self) -> bool:
+        return self.watch.verdict is not None and self.watch.verdict.rewind is not None
+
+    def _hooked(self, schedules: Schedules) -> list[Hook]:
+        """What happens around the steps: what is saved has been recorded, evaluated and checked."""
+        job, config = self._job, self._job.config
+        rows = job.train_rows.mixed_as(self._begin.eras)
+        hooks: list[Hook] = [
+            RecordSteps(self._recorder, TokensSeen(rows.mixture, schedules)),
+            Evaluation(
+                config,
+                rows=job.held_out_rows,
+                pipeline=job.pipeline,
+                topology=job.topology,
+                recorder=self._recorder,
+                enter_phase=job.heartbeat.enter,
+            ),
+        ]
+        if every_steps := config.supervision.invariants_every_steps:
+            hooks.append(Invariants(job.stage, job.engine, job.topology, every_steps=every_steps, journal=job.journal))
+        agreement = DataAgreement(self._loader, job.topology)
+        return [*hooks, RollCall([self._interruption, job.pace, self.saver, agreement], job.topology), self.saver]
+
+
+def _loader(job: Job, standing: Standing, schedules: Schedules) -> Loader:
+    """The micro-batches of this process's place on the data axis."""
+    return Loader(
+        job.train_rows.mixed_as(standing.eras),
+        job.config,
+        steps_from=schedules.steps_from,
+        data_rank=job.topology.data.rank,
+        data_size=job.topology.data.size,
+        pin_memory=job.topology.device.type == "cuda",
+    )
+
+
+def _sinks(job: Job, standing: Standing) -> list[Sink]:
+    """The first rank's; none on the other ranks."""
+    config, folder = job.config, job.folder
+    if job.topology.rank > 0:
+        return []
+    sinks: list[Sink] = [Console(), JsonLines(folder / "metrics.jsonl", resume_step=standing.progress.step)]
+    if config.logging.wandb != "disabled":
+        from glm130b.training.wandb_sink import WeightsAndBiases  # takes a second to import, on one rank only
+
+        sinks.append(WeightsAndBiases(config, folder))
+    return sinks

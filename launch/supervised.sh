@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# The main job on this machine under torchrun's agent, which starts it again when a process has failed:
+#   bash launch/supervised.sh CONFIG [section.key=value ...]
+# Several machines: the same on each of them, with
+#   GLM130B_NODES=90:96                     at least and at most so many machines; the job goes on with those that are left
+#   GLM130B_MEETING_POINT=node-001:29400    one of them
+# With fewer machines the layout must allow it: parallel.data=largest.
+set -euo pipefail
+here="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)"
+
+# The environment that `make setup` made, unless another one is active.
+if [ -z "${VIRTUAL_ENV:-}" ] && [ -x "$here/../.venv/bin/torchrun" ]; then
+    PATH="$here/../.venv/bin:$PATH"
+fi
+if ! command -v torchrun >/dev/null; then
+    echo "glm130b: error: torchrun is not on PATH; run make setup, or activate the environment that has it" >&2
+    exit 2
+fi
+case "${1:-}" in
+"" | -h | --help) exec python3 "$here/pretrain.sh" "$@" ;;
+-*)
+    echo "glm130b: error: $1: CONFIG comes first; to give torchrun options of your own: torchrun $1 ... $here/pretrain.sh CONFIG" >&2
+    exit 2
+    ;;
+esac
+
+. "$here/env.sh"
+# A mistake in the config or a missing file ends here, before an agent would try again and again.
+processes="$(glm130b launcher-arguments --launcher torchrun "$@")"
+if [ -n "${GLM130B_MEETING_POINT:-}" ]; then
+    meeting="--nnodes ${GLM130B_NODES:-1} --rdzv-backend c10d --rdzv-endpoint $GLM130B_MEETING_POINT --rdzv-id ${GLM130B_JOB:-glm130b}"
+else
+    meeting="--standalone"
+fi
+# shellcheck disable=SC2086 # both are words
+exec torchrun $processes $meeting --max-restarts "${GLM130B_RESTARTS:-10}" --monitor-interval 1 "$here/pretrain.sh" "$@"

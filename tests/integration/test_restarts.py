@@ -1,0 +1,193 @@
+"""What supervisors do with a run: torchrun's agent, and Slurm's script, its commands played by two small ones."""
+
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.integration.conftest import BIN, Command
+from tests.integration.test_main_job import SHORT, metrics, run_folder
+
+QUICK = ["logging.wandb=disabled", "supervision.restart_delay_seconds=0.2"]
+TWO_PROCESSES = ["parallel.tensor=1", "parallel.pipeline=2", "parallel.data=1"]
+
+
+class Supervised:
+    """A run under ``launch/supervised.sh``, and a hand on its workers."""
+
+    def __init__(self, root: Path, words: list[str], printed: Path, restarts: int) -> None:
+        self._printed = printed
+        self._job = subprocess.Popen(
+            ["bash", root / "launch" / "supervised.sh", root / "configs" / "tiny.yaml", *words],
+            env={
+                "PATH": f"{BIN}:/usr/bin:/bin",
+                "PYTHONUNBUFFERED": "1",
+                "DS_ACCELERATOR": "cpu",
+                "GLM130B_RESTARTS": str(restarts),
+            },
+            stdout=printed.open("w"),
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    @property
+    def printed(self) -> str:
+        return self._printed.read_text()
+
+    def kill_a_worker(self) -> None:
+        """SIGKILL, as the kernel does when memory runs out."""
+        workers = psutil.Process(self._job.pid).children()
+        next(worker for worker in workers if worker.environ().get("RANK") == "1").kill()
+
+    def wait_until(self, sight: str, times: int = 1) -> None:
+        deadline = time.monotonic() + 120
+        while len(re.findall(sight, self.printed, re.M)) < times:
+            assert time.monotonic() < deadline, self.printed
+            assert self._job.poll() is None, self.printed
+            time.sleep(0.05)
+
+    def end(self) -> int:
+        return self._job.wait(timeout=180)
+
+    def stop(self) -> None:
+        if self._job.poll() is None:
+            self._job.terminate()
+            self._job.wait(timeout=60)
+
+
+@pytest.fixture
+def supervise(root: Path, demo: list[str], tmp_path: Path) -> Iterator["Supervisor"]:
+    supervisor = Supervisor(root, demo, tmp_path)
+    yield supervisor
+    for run in supervisor.runs:
+        run.stop()
+
+
+class Supervisor:
+    def __init__(self, root: Path, demo: list[str], folder: Path) -> None:
+        self._root, self._demo, self._folder = root, demo, folder
+        self.runs: list[Supervised] = []
+
+    def __call__(self, *words: str, restarts: int) -> Supervised:
+        printed = self._folder / f"{len(self.runs)}.txt"
+        self.runs.append(Supervised(self._root, [*self._demo, *SHORT, *QUICK, *words], printed, restarts))
+        return self.runs[-1]
+
+
+@pytest.mark.timeout(600)
+def test_a_killed_worker_costs_a_restart_and_changes_nothing(
+    root: Path, demo: list[str], command: Command, supervise: Supervisor
+) -> None:
+    words = [*TWO_PROCESSES, "train_samples=96"]
+    torchrun = [
+        BIN / "torchrun",
+        "--nproc-per-node",
+        "2",
+        root / "launch" / "pretrain.sh",
+        root / "configs" / "tiny.yaml",
+    ]
+    command([*torchrun, *demo, *SHORT, *QUICK, *words, "name=left-alone"])
+
+    run = supervise(*words, "name=supervised", restarts=3)
+    run.wait_until("checkpoint saved: step 4")
+    run.kill_a_worker()
+    assert run.end() == 0, run.printed
+    assert run.printed.count("glm130b: restart 1 begins in 0.2 s") == 1
+    assert "restart 2" not in run.printed
+    assert metrics(run_folder(demo, "supervised")) == metrics(run_folder(demo, "left-alone"))
+
+
+def test_restarts_have_an_end(demo: list[str], supervise: Supervisor) -> None:
+    run = supervise(*TWO_PROCESSES, "train_samples=3200", "name=limited", restarts=1)
+    for started in (1, 2):
+        run.wait_until(r"^ +\d+ +\d\.\d{4} ", times=3 * started)
+        run.kill_a_worker()
+        if started == 1:
+            run.wait_until("restart 1 begins")
+    assert run.end() == 1, run.printed
+    assert "restart 2" not in run.printed
+
+
+def test_a_mistake_ends_before_an_agent_tries_again(root: Path, tmp_path: Path, supervise: Supervisor) -> None:
+    run = supervise("data.text.english.path=nowhere", restarts=3)
+    assert run.end() == 2
+    assert "glm130b: error: data.text.english.path: nowhere" in run.printed
+    assert "restart" not in run.printed
+
+
+@pytest.mark.timeout(600)
+def test_a_run_goes_on_with_fewer_processes(
+    root: Path, demo: list[str], command: Command, supervise: Supervisor
+) -> None:
+    """Four processes, then three: batches of 8 rows can be shared out over two, and the third stands by."""
+    words = [*SHORT, *QUICK, "parallel.tensor=1", "parallel.pipeline=1", "parallel.data=largest", "name=shrinking"]
+
+    def torchrun(processes: int, *more: str) -> str:
+        start = [BIN / "torchrun", "--nproc-per-node", str(processes), root / "launch" / "pretrain.sh"]
+        return command([*start, root / "configs" / "tiny.yaml", *demo, *words, *more])
+
+    assert "TP 1 x PP 1 x DP 4" in torchrun(4, "train_samples=32")
+    assert "TP 1 x PP 1 x DP 2" in torchrun(3, "train_samples=64")
+    torchrun(4, "train_samples=64", "name=full")
+    shrunk, full = metrics(run_folder(demo, "shrinking")), metrics(run_folder(demo, "full"))
+    assert [record["step"] for record in shrunk] == list(range(1, 9))
+    assert [record["loss"] for record in shrunk] == pytest.approx([record["loss"] for record in full], abs=1e-5)
+
+
+class Slurm:
+    """``launch/slurm.sbatch`` in a folder of its own, between a ``srun`` and a ``scontrol`` that note what they get."""
+
+    def __init__(self, root: Path, folder: Path) -> None:
+        self._root, self._folder = root, folder
+        (folder / "bin").mkdir()
+        (folder / "launch").symlink_to(root / "launch")
+        self._command("srun", 'exit "$SRUN_STATUS"')
+        self._command("scontrol", 'if [ "$1" = show ]; then echo node-001; echo node-002; fi')
+
+    def _command(self, name: str, then: str) -> None:
+        file = self._folder / "bin" / name
+        file.write_text(f'#!/bin/bash\nprintf "%s\\n" "$MASTER_ADDR {name} $*" >>calls\n{then}\n')
+        file.chmod(0o755)
+
+    def run(self, status: int, **environment: str) -> tuple[int, list[str]]:
+        """The script's own status, and the commands that it ran after ``srun``."""
+        variables = {"SLURM_JOB_ID": "1234", "SLURM_JOB_NODELIST": "node-[001-002]", "SRUN_STATUS": str(status)}
+        ended = subprocess.run(
+            ["bash", self._root / "launch" / "slurm.sbatch", "a.yaml", "seed=7"],
+            cwd=self._folder,
+            env={"PATH": f"{self._folder / 'bin'}:/usr/bin:/bin", **variables, **environment},
+            capture_output=True,
+            timeout=20,
+        )
+        calls = (self._folder / "calls").read_text().splitlines()
+        (self._folder / "calls").unlink()
+        srun = "srun --kill-on-bad-exit=1 python3 -u launch/pretrain.sh a.yaml seed=7 supervision.requeue_status=75"
+        assert calls[:2] == [" scontrol show hostnames node-[001-002]", f"node-001 {srun}"]
+        return ended.returncode, [call.partition(" ")[2] for call in calls[2:]]
+
+
+@pytest.fixture
+def slurm(root: Path, tmp_path: Path) -> Slurm:
+    return Slurm(root, tmp_path)
+
+
+@pytest.mark.parametrize("status", [0, 2, 3])
+def test_slurm_leaves_alone_what_would_not_get_better(status: int, slurm: Slurm) -> None:
+    assert slurm.run(status) == (status, [])
+
+
+@pytest.mark.parametrize("status", [75, 1, 137])
+def test_slurm_starts_again_what_may_go_on_up_to_a_limit(status: int, slurm: Slurm) -> None:
+    requeue = ["scontrol requeue 1234"]
+    assert slurm.run(status) == (status, requeue)
+    assert slurm.run(status, SLURM_RESTART_COUNT="99") == (status, requeue)
+    assert slurm.run(status, SLURM_RESTART_COUNT="100") == (status, [])
+    assert slurm.run(status, SLURM_RESTART_COUNT="3", GLM130B_RESTARTS="3") == (status, [])
+
+
+def test_slurm_warns_the_processes_and_not_the_script(root: Path) -> None:
+    assert "#SBATCH --signal=USR1@300" in (root / "launch" / "slurm.sbatch").read_text().splitlines()
