@@ -15,22 +15,9 @@ from argparse import ArgumentParser
 from datetime import timedelta
 from pathlib import Path
 
-import torch
-from machine import describe_machine, now
-
-from glm130b.checkpoint.checksums import verify
-from glm130b.checkpoint.description import Description
-from glm130b.checkpoint.folder import CheckpointFolder
-from glm130b.checkpoint.store import CheckpointStore
 from glm130b.config.load import load_config
 from glm130b.config.sections import RunConfig
 from glm130b.environment import Launch, prepare_environment
-from glm130b.parallel.device import open_device
-from glm130b.parallel.placement import build_stage
-from glm130b.parallel.topology import connect, disconnect
-from glm130b.parallel.zero import ZeroEngine
-from glm130b.training.journal import Journal
-from glm130b.training.progress import Progress
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -60,7 +47,21 @@ def main() -> None:
 
 def measure(config: RunConfig, folder: Path, turns: int) -> None:
     """Print a line for each save."""
-    prepare_environment(Launch(rank=0, local_rank=0, world_size=1))
+    prepare_environment(Launch(rank=0, local_rank=0, world_size=1))  # before torch is imported
+    import torch
+    from machine import describe_machine, now
+
+    from glm130b.checkpoint.checksums import verify
+    from glm130b.checkpoint.description import Description
+    from glm130b.checkpoint.folder import CheckpointFolder
+    from glm130b.checkpoint.store import CheckpointStore
+    from glm130b.parallel.device import open_device
+    from glm130b.parallel.placement import build_stage
+    from glm130b.parallel.topology import connect, disconnect
+    from glm130b.parallel.zero import ZeroEngine
+    from glm130b.training.journal import Journal
+    from glm130b.training.progress import Progress
+
     topology = connect(
         config.parallel,
         device=open_device(local_rank=0),

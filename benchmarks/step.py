@@ -38,8 +38,11 @@ def _measure(config: RunConfig, options: Namespace) -> None:
     from glm130b.parallel.placement import build_stage
     from glm130b.parallel.topology import connect, disconnect
     from glm130b.parallel.zero import ZeroEngine
+    from glm130b.training.journal import Journal
     from glm130b.training.progress import Progress
     from glm130b.training.schedules import Schedules
+    from glm130b.training.stability.guard import Guard
+    from glm130b.training.stability.watch import Watch
     from glm130b.training.stepper import Stepper
 
     device = open_device(local_rank=0)
@@ -61,6 +64,7 @@ def _measure(config: RunConfig, options: Namespace) -> None:
         pipeline=Pipeline(stage, engine, topology, sequence_length=options.sequence),
         engine=engine,
         schedules=schedules,
+        watch=Watch(Guard(config.stability, schedules=schedules), Journal(None)),
         topology=topology,
     )
     (chunk,) = stage

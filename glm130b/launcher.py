@@ -55,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         config = checked_config(words[0], words[1:], launch.world_size)
         wait_to_restart(config, launch)
+        if launch.rank == launch.restarts == 0:
+            Path(config.folder).mkdir(parents=True, exist_ok=True)  # when it is missing later, its file system has gone
         prepare_environment(launch)
         from glm130b.pretrain import pretrain
 

@@ -66,18 +66,19 @@ def pretrain(config: RunConfig, launch: Launch) -> int:
 
 
 def _locked(folder: Path, config: RunConfig, launch: Launch) -> RunLock:
-    """This run's folder, for this run alone. One that is missing at a restart is on a file system that is gone."""
+    """This run's folder, for this run alone. At a restart the folder of all runs is there, unless its file system has
+    gone."""
 
     def look() -> None:
-        if launch.restarts and not folder.is_dir():
-            raise OSError(errno.ENODEV, "has gone although the run has begun in it", str(folder))
+        if launch.restarts and not folder.parent.is_dir():
+            raise OSError(errno.ENODEV, "has gone although the run has begun in it", str(folder.parent))
 
     seconds = config.checkpoint.patience_seconds
     try:
         patiently(look, seconds=seconds, may_pass=is_gone, tell=lambda told: print(f"glm130b: {told}", flush=True))
     except OSError as error:
         raise UserError(
-            f"{folder}: {error.strerror}; bring the file system back, or start the run anew without a supervisor"
+            f"{folder.parent}: {error.strerror}; bring the file system back, or start the run anew without a supervisor"
         ) from error
     return RunLock.take(folder)
 

@@ -1,11 +1,15 @@
 """``run.json``: what a checkpoint says of the run that saved it, and whether this run may go on from there."""
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from glm130b.config.errors import UserError
 from glm130b.config.interventions import Intervention
@@ -68,11 +72,10 @@ class Description:
         return self.guard.interventions
 
     def to_json(self) -> str:
-        packages = ("glm130b", "torch", "megatron-core", "deepspeed")
         data = asdict(self) | {
             "eras": [era.model_dump(mode="json") for era in self.eras],
             "guard": self.guard.to_json(),
-            "versions": {package: version(package) for package in packages},
+            "versions": _versions(),
         }
         return json.dumps(data, indent=1)
 
@@ -82,16 +85,9 @@ class Description:
         file = checkpoint / "run.json"
         try:
             data = json.loads(file.read_text(encoding="utf-8"))
-            return cls(
-                progress=Progress(**data["progress"]),
-                counters=data["counters"],
-                config=data["config"],
-                tokenizer=data["tokenizer"],
-                eras=tuple(Era.model_validate(era) for era in data["eras"]),
-                guard=Memory.from_json(data["guard"]),
-                resumes=tuple(_resume(**resume) for resume in data["resumes"]),
-                optimizer_state=data["optimizer_state"],
-            )
+            # Strict JSON: a list is a tuple there, and nothing else is taken for what it is not.
+            parts = {key: TypeAdapter(kind).validate_json(json.dumps(data[key]), strict=True) for key, kind in _PARTS}
+            return cls(**parts, guard=Memory.from_json(data["guard"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f"{file}: cannot be read, or is of an older version ({error!r}); point `latest` at another checkpoint, "
@@ -155,8 +151,28 @@ class Description:
         return sorted((first, last) for first, last in ends if first < last)
 
 
-def _resume(time: str, step: int, processes: int, changes: Mapping[str, Sequence[Any]]) -> Resume:
-    return Resume(time, step, processes, {key: (then, now) for key, (then, now) in changes.items()})
+_PARTS: tuple[tuple[str, Any], ...] = (
+    ("progress", Progress),
+    ("counters", dict[str, Any]),
+    ("config", dict[str, Any]),
+    ("tokenizer", str),
+    ("eras", tuple[Era, ...]),
+    ("resumes", tuple[Resume, ...]),
+    ("optimizer_state", bool),
+)
+"""What ``run.json`` holds beside the guard's memory."""
+
+
+@cache
+def _versions() -> dict[str, str]:
+    """Of the libraries that compute, and of this one; ``source`` is a digest of its files, since between releases its
+    version says little."""
+    package = Path(__file__).parents[1]
+    source = hashlib.sha256()
+    for file in sorted(package.rglob("*.py")):
+        source.update(f"{file.relative_to(package)}\0".encode() + file.read_bytes())
+    packages = ("glm130b", "torch", "megatron-core", "deepspeed")
+    return {package: version(package) for package in packages} | {"source": source.hexdigest()[:16]}
 
 
 def plain(config: RunConfig) -> dict[str, Any]:

@@ -6,6 +6,7 @@ each ``step`` is one whole accumulation (``managed_gradient_accumulation: false`
 """
 
 import io
+import logging
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -87,6 +88,8 @@ class ZeroEngine:
             # The step is the CPU's then, and on the one thread that a process has it would take seconds.
             torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // torch.cuda.device_count()))
         optimizer = build_optimizer(config.optimizer, stage, device=topology.device, ask=self._may_update)
+        # It warns of optimizers that it does not know by name, such as PyTorch's AdamW that asks first.
+        logging.getLogger("DeepSpeed").addFilter(lambda record: "untested optimizer" not in record.getMessage())
         with redirect_stdout(io.StringIO()):  # its bf16 optimizer prints memory tables, whatever the log level
             self._engine, *_ = deepspeed.initialize(
                 model=stage,

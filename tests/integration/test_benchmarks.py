@@ -29,6 +29,13 @@ def test_step(root: Path) -> None:
         assert re.search(rf"^{quantity} +\d", printed, re.MULTILINE), quantity
 
 
+def test_checkpoint(root: Path) -> None:
+    printed = run(root, "checkpoint.py", "--turns", "1", "--layers", "1", "--hidden", "128", "--vocab", "512")
+    assert printed.startswith("machine: ")
+    assert re.search(r"^in place .*stall", printed, re.MULTILINE)
+    assert re.search(r"^beside .*stall", printed, re.MULTILINE)
+
+
 def test_rows(root: Path) -> None:
     printed = run(root, "rows.py", "--tokens", "300000", "--seconds", "0.02", "--turns", "1")
     assert printed.startswith("machine: ")

@@ -25,7 +25,7 @@ from glm130b.training.schedules import Schedules
 from glm130b.training.stepper import Stepper
 from tests.harness.pool import run_distributed
 from tests.harness.synthetic import SyntheticRows, small_config
-from tests.harness.training import live_run, loader
+from tests.harness.training import live_run, loader, watch
 
 P = 0.5
 """At one half two independent masks agree on half of their elements, so any other share tells."""
@@ -143,6 +143,7 @@ def drawn(launch: Launch, config: RunConfig) -> Drawn:
         pipeline=run.pipeline,
         engine=run.engine,
         schedules=Schedules(config),
+        watch=watch(config, Schedules(config)),
         topology=run.topology,
     )
     with recorder.watching(run.stage):

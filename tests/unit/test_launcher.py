@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -15,6 +16,14 @@ from glm130b.config.errors import UserError
 from glm130b.config.load import load_config
 from glm130b.environment import Launch, prepare_environment
 from glm130b.launcher import checked_config, main, wait_to_restart
+
+
+class FakeConfig(NamedTuple):
+    """What stands for a checked config: where it came from."""
+
+    folder: str
+    given: tuple[object, ...]
+
 
 TORCHRUN = {"RANK": "5", "LOCAL_RANK": "1", "WORLD_SIZE": "8"}
 SLURM = {"SLURM_PROCID": "9", "SLURM_LOCALID": "3", "SLURM_NTASKS": "16"}
@@ -149,21 +158,30 @@ def test_usage_is_printed_by_one_rank(
 
 
 def test_the_run_gets_config_and_place_and_its_late_mistake_is_told_alike(
-    environment: dict[str, str], naps: list[float], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    environment: dict[str, str],
+    naps: list[float],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
-    given = []
+    given: list[tuple[FakeConfig, Launch]] = []
 
     class FakePretrain:
         @staticmethod
-        def pretrain(*arguments: object) -> None:
-            given.append(arguments)
+        def pretrain(config: FakeConfig, launch: Launch) -> None:
+            given.append((config, launch))
             raise UserError("data.text.english.path: train.bin is damaged; prepare it again")
 
-    monkeypatch.setattr(launcher, "checked_config", lambda path, overrides, world_size: (path, overrides, world_size))
+    monkeypatch.setattr(launcher, "checked_config", lambda *given: FakeConfig(str(tmp_path / "runs"), given))
     monkeypatch.setitem(sys.modules, "glm130b.pretrain", FakePretrain)
     with pytest.raises(SystemExit) as caught:
         main(["--local_rank=0", "a.yaml", "seed=1"])
-    assert given == [(("a.yaml", ["seed=1"], 1), Launch(rank=0, local_rank=0, world_size=1))]
+    ((config, launch),) = given
+    assert config.given == ("a.yaml", ["seed=1"], 1)
+    assert launch == Launch(rank=0, local_rank=0, world_size=1)
+    assert (
+        tmp_path / "runs"
+    ).is_dir()  # a restart takes a folder of runs that is missing for a file system that is gone
     assert caught.value.code == 2
     assert naps == []
     assert capsys.readouterr().err == "glm130b: error: data.text.english.path: train.bin is damaged; prepare it again\n"
@@ -171,14 +189,14 @@ def test_the_run_gets_config_and_place_and_its_late_mistake_is_told_alike(
 
 @pytest.mark.parametrize("status", [0, 3, 75])
 def test_the_runs_status_is_the_processs(
-    status: int, environment: dict[str, str], naps: list[float], monkeypatch: pytest.MonkeyPatch
+    status: int, environment: dict[str, str], naps: list[float], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     class FakePretrain:
         @staticmethod
         def pretrain(*_: object) -> int:
             return status
 
-    monkeypatch.setattr(launcher, "checked_config", lambda *_: None)
+    monkeypatch.setattr(launcher, "checked_config", lambda *given: FakeConfig(str(tmp_path), given))
     monkeypatch.setitem(sys.modules, "glm130b.pretrain", FakePretrain)
     with pytest.raises(SystemExit) as caught:
         main(["a.yaml"])

@@ -24,7 +24,13 @@ def described(**sections: Any) -> Description:
 def test_it_reads_back_equal(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text(described().to_json())
     assert Description.read(tmp_path) == described()
-    assert set(json.loads(described().to_json())["versions"]) == {"glm130b", "torch", "megatron-core", "deepspeed"}
+    assert set(json.loads(described().to_json())["versions"]) == {
+        "glm130b",
+        "source",
+        "torch",
+        "megatron-core",
+        "deepspeed",
+    }
 
 
 def test_weights_without_optimizer_state_say_so(tmp_path: Path) -> None:
