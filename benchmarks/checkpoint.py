@@ -14,10 +14,14 @@ import time
 from argparse import ArgumentParser
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from glm130b.config.load import load_config
 from glm130b.config.sections import RunConfig
 from glm130b.environment import Launch, prepare_environment
+
+if TYPE_CHECKING:
+    from glm130b.checkpoint.folder import CheckpointFolder
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -48,10 +52,8 @@ def main() -> None:
 def measure(config: RunConfig, folder: Path, turns: int) -> None:
     """Print a line for each save."""
     prepare_environment(Launch(rank=0, local_rank=0, world_size=1))  # before torch is imported
-    import torch
     from machine import describe_machine, now
 
-    from glm130b.checkpoint.checksums import verify
     from glm130b.checkpoint.description import Description
     from glm130b.checkpoint.folder import CheckpointFolder
     from glm130b.checkpoint.store import CheckpointStore
@@ -99,13 +101,21 @@ def measure(config: RunConfig, folder: Path, turns: int) -> None:
             seconds = time.perf_counter() - begun
             print(f"{kind:9} stall {stalled:.3f} s, in all {seconds:.3f} s, {gigabytes / seconds:.2f} GB/s", flush=True)
             checkpoints.retain(keep_last=1, keep_every_steps=None)
+    _verify(checkpoints, gigabytes)
+    disconnect()
+
+
+def _verify(checkpoints: "CheckpointFolder", gigabytes: float) -> None:
+    import torch
+
+    from glm130b.checkpoint.checksums import verify
+
     newest = checkpoints.latest()
     assert newest is not None
     begun = time.perf_counter()
     assert not verify(newest)
     seconds = time.perf_counter() - begun
     print(f"verifying {seconds:.3f} s, {gigabytes / seconds:.2f} GB/s, {torch.get_num_threads()} threads")
-    disconnect()
 
 
 if __name__ == "__main__":
