@@ -87,16 +87,18 @@ def measure(config: RunConfig, folder: Path, turns: int) -> None:
     print(f"machine: {describe_machine(topology.device)}; {gigabytes:.2f} GB of state")
     for turn in range(turns):
         for kind, step in (("in place", 2 * turn), ("beside", 2 * turn + 1)):
-            description = Description(Progress(step=step), {}, {}, "")
+            description = Description(Progress(step=step), {}, {}, "").to_json()
             begun = now(topology.device)
             if kind == "beside":
                 copy = store.copy()
-                writer = threading.Thread(target=store.write, args=(copy, description))
+                writer = threading.Thread(
+                    target=store.write, args=(copy,), kwargs={"step": step, "description": description}
+                )
                 writer.start()
                 stalled = time.perf_counter() - begun
                 writer.join()
             else:
-                store.write(store.live(), description)
+                store.write(store.live(), step=step, description=description)
                 stalled = time.perf_counter() - begun
             seconds = time.perf_counter() - begun
             print(f"{kind:9} stall {stalled:.3f} s, in all {seconds:.3f} s, {gigabytes / seconds:.2f} GB/s", flush=True)

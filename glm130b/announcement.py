@@ -7,7 +7,7 @@ import torch
 
 from glm130b.checkpoint.description import Description
 from glm130b.config.sections import RunConfig
-from glm130b.data.mixing.era import Era
+from glm130b.data.mixing.era import Era, changes
 from glm130b.data.sources import Sources
 from glm130b.model.stage import Stage
 from glm130b.parallel.topology import Topology
@@ -28,7 +28,7 @@ def announcement(
         _place(config, topology),
         stage.kernels.describe(),
         _beginning(config, saved, folder),
-        *_eras(eras),
+        *(f"{change}; what was drawn before stays as it was" for change in changes(eras)),
         *_warnings(sources),
     ]
     return "\n".join(lines)
@@ -50,14 +50,6 @@ def _beginning(config: RunConfig, saved: tuple[Path, Description] | None, folder
     if description.progress.samples >= config.train_samples:
         return f"{checkpoint}: is complete, nothing is left to train; remove {folder} to start anew"
     return f"continues {checkpoint} at step {description.progress.step}"
-
-
-def _eras(eras: Sequence[Era]) -> list[str]:
-    """Where the run's mixture was changed on the way."""
-    if len(eras) == 1:
-        return []
-    begins = ", ".join(f"{era.from_samples:,}" for era in eras[1:])
-    return [f"mixed in another way from sample {begins} on; what was drawn before stays as it was"]
 
 
 def _warnings(sources: Sources) -> list[str]:

@@ -41,6 +41,7 @@ from glm130b.training.schedules import Schedules
 from glm130b.training.sinks import Console, JsonLines
 from glm130b.training.stability.guard import Guard
 from glm130b.training.stability.memory import Memory
+from glm130b.training.stability.verdict import Rewind
 from glm130b.training.stability.watch import Watch
 from glm130b.training.stepper import Stepper
 from glm130b.training.tokens_seen import TokensSeen
@@ -146,7 +147,10 @@ class Job:
 class Leg:
     """The parts that train from one standing on."""
 
-    def __init__(self, job: Job, standing: Standing, interruption: Interruption) -> None:
+    def __init__(
+        self, job: Job, standing: Standing, interruption: Interruption, *, retry_step: int | None = None
+    ) -> None:
+        """``retry_step`` is when the leg before would have tried a save again that had failed."""
         self._job = job
         self._begin = standing
         self._interruption = interruption
@@ -161,7 +165,9 @@ class Leg:
             train_samples=job.config.train_samples,
             topology=job.topology,
             journal=job.journal,
-            holds_back=self._is_rewinding,
+            retry_step=retry_step,
+            holds_back=lambda: self.rewind is not None,
+            expect=interruption.expect_save,
             enter=job.heartbeat.enter,
         )
         self._stepper = Stepper(
@@ -182,21 +188,27 @@ class Leg:
 
     def train(self) -> Standing:
         """Until the end of the run, a request to end, or a verdict that changes the run. Collective."""
-        try:
-            progress = train(
-                self._stepper,
-                self._begin.progress,
-                train_samples=self._job.config.train_samples,
-                hooks=self._hooks,
-                is_cut_short=lambda: self._interruption.reason is not None or self.watch.wants_a_change(),
-            )
-        finally:
-            self._loader.close()
-            self._recorder.close()
+        progress = train(
+            self._stepper,
+            self._begin.progress,
+            train_samples=self._job.config.train_samples,
+            hooks=self._hooks,
+            is_cut_short=lambda: self._interruption.reason is not None or self.watch.wants_a_change(),
+        )
         return self.standing(progress)
 
-    def _is_rewinding(self) -> bool:
-        return self.watch.verdict is not None and self.watch.verdict.rewind is not None
+    @property
+    def rewind(self) -> Rewind | None:
+        """How far the last verdict takes the run back, if it does."""
+        return self.watch.verdict.rewind if self.watch.verdict else None
+
+    def __enter__(self) -> "Leg":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let go of workers and sinks; after the last save, since a sink may wait for a network."""
+        self._loader.close()
+        self._recorder.close()
 
     def _hooked(self, schedules: Schedules) -> list[Hook]:
         """What happens around the steps: what is saved has been recorded, evaluated and checked."""
@@ -215,7 +227,7 @@ class Leg:
         ]
         if every_steps := config.supervision.invariants_every_steps:
             hooks.append(Invariants(job.stage, job.engine, job.topology, every_steps=every_steps, journal=job.journal))
-        agreement = DataAgreement(self._loader, job.topology)
+        agreement = DataAgreement(self._loader, job.topology, job.journal)
         return [*hooks, RollCall([self._interruption, job.pace, self.saver, agreement], job.topology), self.saver]
 
 

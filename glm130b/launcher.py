@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         config = checked_config(words[0], words[1:], launch.world_size)
         wait_to_restart(config, launch)
         if launch.rank == launch.restarts == 0:
-            Path(config.folder).mkdir(parents=True, exist_ok=True)  # when it is missing later, its file system has gone
+            _open_folder(Path(config.folder) / config.name)
         prepare_environment(launch)
         from glm130b.pretrain import pretrain
 
@@ -79,6 +79,14 @@ def checked_config(path: str, overrides: Sequence[str], world_size: int) -> RunC
     if found:
         raise UserError(found)
     return config
+
+
+def _open_folder(folder: Path) -> None:
+    """A run's first start makes its folder before all else, so that a restart knows a missing one for a file system
+    that is gone; and how the run ended before its user started it is over."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with suppress(OSError):
+        (folder / "ended").unlink(missing_ok=True)
 
 
 def wait_to_restart(config: RunConfig, launch: Launch) -> None:

@@ -51,35 +51,38 @@ def pretrain(config: RunConfig, launch: Launch) -> int:
         interruption = Interruption(
             folder,
             is_first_rank=launch.rank == 0,
-            time_budget_seconds=(config.supervision.time_budget_minutes or 0) * 60 or None,
+            time_budget_minutes=config.supervision.time_budget_minutes,
             started=started,
         )
         standing = _beginning(job)
-        with interruption:
+        with interruption:  # to its very end: a launcher may send signals to who has saved already
             ending = _train_in_legs(job, standing, interruption)
-        if launch.rank == 0:
-            ending.write(folder)
-        disconnect()
+            if launch.rank == 0:
+                ending.write(folder)
+            disconnect()
     if lock:
         lock.release()
     return ending.exit_status(config.supervision)
 
 
 def _locked(folder: Path, config: RunConfig, launch: Launch) -> RunLock:
-    """This run's folder, for this run alone. At a restart the folder of all runs is there, unless its file system has
-    gone."""
+    """This run's folder, for this run alone.
+
+    At a restart it is there, unless the first start was killed before it made it, or its file system has gone: that is
+    waited for, and a run is begun anew only where the folder of all runs is there, and not without a word.
+    """
 
     def look() -> None:
-        if launch.restarts and not folder.parent.is_dir():
-            raise OSError(errno.ENODEV, "has gone although the run has begun in it", str(folder.parent))
+        if launch.restarts and not folder.is_dir():
+            raise OSError(errno.ENODEV, "is not there although the run has been started before", str(folder))
 
     seconds = config.checkpoint.patience_seconds
     try:
         patiently(look, seconds=seconds, may_pass=is_gone, tell=lambda told: print(f"glm130b: {told}", flush=True))
     except OSError as error:
-        raise UserError(
-            f"{folder.parent}: {error.strerror}; bring the file system back, or start the run anew without a supervisor"
-        ) from error
+        if not folder.parent.is_dir():
+            raise UserError(f"{folder}: {error.strerror}; bring the file system back, and start again") from error
+        print(f"glm130b: {folder}: {error.strerror}, for {seconds:.0f} s: the run begins anew", flush=True)
     return RunLock.take(folder)
 
 
@@ -110,9 +113,7 @@ def _beginning(job: Job) -> Standing:
             _load_initial_weights(job, Path(config.initial_weights))
         standing = Standing(Progress(), continued((), config, samples=0), Memory(), ())
     if job.topology.rank == 0:
-        job.checkpoints.create()
-        (job.folder / "config.yaml").write_text(dump_config(config), encoding="utf-8")
-        Ending.clear(job.folder)
+        _open_files(job, standing.progress)
         told = announcement(
             config,
             topology=job.topology,
@@ -129,29 +130,42 @@ def _beginning(job: Job) -> Standing:
 
 
 def _train_in_legs(job: Job, standing: Standing, interruption: Interruption) -> Ending:
+    # An early rewind must find something, and a restart must know of a rewind.
+    is_to_be_saved = job.found is None and job.config.stability.may_rewind
+    retry_step = None
     while True:
-        leg = Leg(job, standing, interruption)
-        if job.found is None and standing.progress.step == 0 and job.config.stability.may_rewind:
-            leg.saver.save_now(standing.progress)  # or an early rewind would find nothing
-        standing = leg.train()
-        progress, verdict = standing.progress, leg.watch.verdict
-        if verdict and verdict.rewind:
-            leg.saver.settle(progress)
-            taken_back = _taken_back(job, standing, verdict.rewind)
+        with Leg(job, standing, interruption, retry_step=retry_step) as leg:
+            if is_to_be_saved:
+                leg.saver.save_now(standing.progress)
+            standing = leg.train()
+            if ending := _ending(job, leg, standing, interruption):
+                return ending
+            leg.saver.settle(standing.progress)
+        is_to_be_saved, retry_step = False, leg.saver.retry_step
+        if leg.rewind:
+            taken_back = _taken_back(job, standing, leg.rewind)
             if taken_back is None:
                 return Ending.STOPPED
-            standing = taken_back
-            continue
-        stopped = verdict is not None and verdict.stop
-        complete = progress.samples >= job.config.train_samples
-        if stopped or complete or interruption.reason:
-            leg.saver.save_now(progress)
-            if complete:
-                return Ending.COMPLETE
-            why = "by the stability guard" if stopped else f"because of {interruption.reason}; the same command goes on"
-            job.journal.tell(Event("ended", progress.step, f"saved, and ended {why}"))
-            return Ending.STOPPED if stopped else Ending.REQUEUE
-        leg.saver.settle(progress)
+            standing, is_to_be_saved, retry_step = taken_back, True, None
+
+
+def _ending(job: Job, leg: Leg, standing: Standing, interruption: Interruption) -> Ending | None:
+    """How the run ends where a leg has, saved; None when another leg follows."""
+    progress, verdict = standing.progress, leg.watch.verdict
+    stopped = verdict is not None and verdict.stop
+    complete = progress.samples >= job.config.train_samples
+    if leg.rewind or not (stopped or complete or interruption.reason):
+        return None
+    leg.saver.save_now(progress)
+    if complete:
+        return Ending.COMPLETE
+    why = (
+        "by the stability guard: look at events.jsonl and docs/stability.md; the same command goes on from here"
+        if stopped
+        else f"because of {interruption.reason}; the same command goes on"
+    )
+    job.journal.tell(Event("ended", progress.step, f"saved, and ended {why}"))
+    return Ending.STOPPED if stopped else Ending.REQUEUE
 
 
 def _taken_back(job: Job, standing: Standing, rewind: Rewind) -> Standing | None:
@@ -169,7 +183,7 @@ def _taken_back(job: Job, standing: Standing, rewind: Rewind) -> Standing | None
     )
     step = standing.progress.step
     if found is None:
-        message = f"there is no checkpoint of step {rewind.before_step} or before; the run stops"
+        message = f"there is no checkpoint of step {rewind.before_step} or before; the run stops, unsaved"
         job.journal.tell(Event("rewind failed", step, message))
         return None
     checkpoint, description = found
@@ -178,6 +192,17 @@ def _taken_back(job: Job, standing: Standing, rewind: Rewind) -> Standing | None
     from_first_rank(lambda: job.checkpoints.go_back_to(checkpoint), job.topology)
     job.journal.tell(Event("rewound", step, f"goes on from {checkpoint.name}, {step - progress.step} steps back"))
     return replace(standing, progress=progress, guard=standing.guard.rewound_to(description.guard))
+
+
+def _open_files(job: Job, progress: Progress) -> None:
+    """On the first rank: the run's folder as it is while the run trains."""
+    job.checkpoints.create()
+    job.checkpoints.abandon_after(progress.step)
+    try:
+        (job.folder / "config.yaml").write_text(dump_config(job.config), encoding="utf-8")
+        Ending.clear(job.folder)
+    except OSError as error:
+        job.journal.tell(Event("file system full or gone", progress.step, str(error)))
 
 
 def _load_initial_weights(job: Job, checkpoint: Path) -> None:

@@ -32,5 +32,7 @@ if [ -n "${GLM130B_MEETING_POINT:-}" ]; then
 else
     meeting="--standalone"
 fi
+# A process that is asked to end saves first; the agent would kill it after 30 s.
+export TORCH_ELASTIC_SHUTDOWN_TIMEOUT="${TORCH_ELASTIC_SHUTDOWN_TIMEOUT:-300}"
 # shellcheck disable=SC2086 # both are words
 exec torchrun $processes $meeting --max-restarts "${GLM130B_RESTARTS:-10}" --monitor-interval 1 "$here/pretrain.sh" "$@"

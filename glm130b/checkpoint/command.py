@@ -11,7 +11,7 @@ from pathlib import Path
 from glm130b.checkpoint.checksums import summed_files, verify
 from glm130b.checkpoint.coverage import coverage_problems
 from glm130b.checkpoint.description import Description
-from glm130b.checkpoint.folder import DESCRIPTION, CheckpointFolder, step_of
+from glm130b.checkpoint.folder import DESCRIPTION, CheckpointFolder
 from glm130b.checkpoint.inspection import inspected, size
 from glm130b.checkpoint.layout import Layout
 from glm130b.checkpoint.lock import RunLock
@@ -59,7 +59,7 @@ def _inspect(arguments: Namespace) -> int:
 def _verify(arguments: Namespace) -> int:
     """The checkpoints one by one; problems are told as they are found."""
     path = arguments.path
-    checkpoints = _of_run(path).whole() if (path / "checkpoints").is_dir() else [_checkpoint(path)]
+    checkpoints = [path] if (path / DESCRIPTION).exists() else _of_run(path).whole()
     if not checkpoints:
         raise UserError(f"{path}: has no whole checkpoint to verify; `glm130b checkpoint list` shows what there is")
     damaged = 0
@@ -108,14 +108,15 @@ def _list(arguments: Namespace) -> int:
 
 def _prune(arguments: Namespace) -> int:
     folder = _of_run(arguments.run)
-    lock = RunLock.take(arguments.run, patience_seconds=0)
+    path = folder.path.resolve()
+    lock = RunLock.take(path.parent if path.name == "checkpoints" else path, patience_seconds=0)
     try:
         if lock.warning:
             print(lock.warning)
         leftovers, whole = _leftovers(folder), folder.whole()
         sizes = {path: _bytes(path) for path in (*leftovers, *whole)}
         if arguments.dry_run:
-            old = _surplus(folder, keep_last=arguments.keep_last, keep_every_steps=arguments.keep_every)
+            old = folder.surplus(keep_last=arguments.keep_last, keep_every_steps=arguments.keep_every)
         else:
             old = folder.retain(keep_last=arguments.keep_last, keep_every_steps=arguments.keep_every)
             for leftover in leftovers:
@@ -125,15 +126,11 @@ def _prune(arguments: Namespace) -> int:
     removed = [*leftovers, *old]
     for path in removed:
         print(f"{'would remove' if arguments.dry_run else 'removed'} {path.name}, {size(sizes[path])}")
+    for path in sorted(folder.path.glob("[!.]*-step-*")):
+        print(f"{path.name}, {size(_bytes(path))}, was set aside and stays; remove it by hand once nobody needs it")
     freed = size(sum(sizes[path] for path in removed))
     print(f"{arguments.run}: {len(whole) - len(old)} checkpoints stay, {freed} {'to be ' * arguments.dry_run}freed")
     return 0
-
-
-def _surplus(folder: CheckpointFolder, *, keep_last: int, keep_every_steps: int | None) -> list[Path]:
-    """What ``CheckpointFolder.retain`` would delete."""
-    old = folder.candidates()[keep_last:]
-    return [path for path in old if not keep_every_steps or step_of(path) % keep_every_steps]
 
 
 def _of_run(run: Path) -> CheckpointFolder:

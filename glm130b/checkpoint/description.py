@@ -102,6 +102,17 @@ class Description:
 
     def check_continues(self, config: RunConfig, tokenizer: str) -> None:
         """Raise UserError for changes that would silently give old weights or consumed samples another meaning."""
+        try:
+            problems = self._problems(config, tokenizer)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise UserError(
+                f"run.json: its config is not what a run writes ({error!r}); go on from another checkpoint"
+            ) from error
+        if problems:
+            raise UserError(problems)
+
+    def _problems(self, config: RunConfig, tokenizer: str) -> list[str]:
+        """The changes of ``check_continues``, one sentence each."""
         problems = [
             f"{key}: {now!r} now, {saved!r} in the checkpoint; set it back, or choose another name for a new run"
             for key, (saved, now) in self.changes(config).items()
@@ -130,8 +141,7 @@ class Description:
                 f"data.tokenizer: {config.data.tokenizer} is not the tokenizer that the checkpoint was trained with; "
                 "name that one, or choose another name for a new run"
             )
-        if problems:
-            raise UserError(problems)
+        return problems
 
     def _rewritten(self, config: RunConfig) -> Iterator[str]:
         """Interventions that are not what they were when the samples before the checkpoint were trained on."""

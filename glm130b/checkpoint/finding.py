@@ -1,21 +1,19 @@
 """Which checkpoint a run goes on from: the newest that is what was written, found by all ranks together."""
 
 import errno
+import socket
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
-from glm130b.checkpoint.checksums import verify
+from glm130b.checkpoint.checksums import CHECKSUMS, verify
 from glm130b.checkpoint.description import Description
 from glm130b.checkpoint.folder import CheckpointFolder, step_of
 from glm130b.checkpoint.patience import is_gone, patiently
 from glm130b.config.errors import UserError
-from glm130b.parallel.agreement import shown_by_all
+from glm130b.parallel.agreement import from_first_rank, shown_by_all
 from glm130b.parallel.topology import Topology
 from glm130b.training.journal import Event, Journal
-
-Found = TypeVar("Found")
 
 
 def newest_good(
@@ -35,7 +33,7 @@ def newest_good(
     """
 
     def search() -> tuple[Path, Description] | None:
-        candidates, remark = _on_first_rank(partial(_look, folder), topology)
+        candidates, remark = from_first_rank(partial(_look, folder), topology)
         if remark:
             journal.tell(Event("strange checkpoints", step_of(candidates[0]) if candidates else 0, remark))
         for checkpoint in candidates:
@@ -43,12 +41,12 @@ def newest_good(
                 continue
             enter(f"verifying {checkpoint.name}")
             if problems := damages(checkpoint, topology):
-                aside = _on_first_rank(partial(folder.set_aside, checkpoint), topology)
+                aside = from_first_rank(partial(folder.set_aside, checkpoint), topology)
                 journal.tell(_damaged(step_of(checkpoint), aside, problems))
                 continue
-            return checkpoint, _on_first_rank(partial(Description.read, checkpoint), topology)
+            return checkpoint, from_first_rank(partial(Description.read, checkpoint), topology)
         if until_step is None:
-            _on_first_rank(folder.check_unused, topology)
+            from_first_rank(folder.check_unused, topology)
         return None
 
     try:
@@ -73,6 +71,10 @@ def damages(checkpoint: Path, topology: Topology) -> list[str]:
     """
     found: list[str] | OSError
     try:
+        if topology.rank and not (checkpoint / CHECKSUMS).exists():
+            # The first rank has seen it: this machine does not have the file system.
+            host = socket.gethostname()
+            raise OSError(errno.ENODEV, f"rank {topology.rank} ({host}) does not see it", str(checkpoint))
         found = verify(checkpoint, slice(topology.rank, None, topology.world_size))
     except OSError as error:
         found = error
@@ -93,17 +95,3 @@ def _damaged(step: int, aside: Path, problems: list[str]) -> Event:
     more = f" (and {len(problems) - 1} more files)" if len(problems) > 1 else ""
     message = f"{problems[0]}{more}; it is {aside.name} now, and the checkpoint before it is taken"
     return Event("damaged checkpoint", step, message, {"problems": problems})
-
-
-def _on_first_rank(look: Callable[[], Found], topology: Topology) -> Found:
-    """What ``look`` returns there, or the UserError or OSError that it raises there, on every rank. Collective."""
-    found: Found | UserError | OSError | None = None
-    if topology.rank == 0:
-        try:
-            found = look()
-        except (UserError, OSError) as error:
-            found = error
-    found = shown_by_all(found, topology)[0]
-    if isinstance(found, (UserError, OSError)):
-        raise found
-    return found  # type: ignore[return-value]

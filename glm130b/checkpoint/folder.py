@@ -4,7 +4,7 @@ runs/tiny/checkpoints/
     latest                  text: the name of the newest checkpoint of the run as it went
     step-00000100/          run.json, tensors.json, the ranks' shards, and checksums.json over all of them
     damaged-step-00000050/  one that was not what had been written; nothing loads it
-    abandoned-step-00000110 one that the stability guard has gone back from; nothing loads it either
+    abandoned-step-00000110 one that the run has gone back from; nothing loads it either
     .step-00000150.writing  a save that a kill cut short; the next save clears it
     .step-00000100.replaced what stood at a step that is being saved once more; it counts until the new one has its name
     .step-00000025.deleted  being deleted
@@ -145,18 +145,26 @@ class CheckpointFolder:
     def go_back_to(self, checkpoint: Path) -> None:
         """Have the run go on from ``checkpoint``: newer ones, of what is not its past any more, are set aside."""
         replace_durably(self.path / "latest", checkpoint.name)
+        self.abandon_after(step_of(checkpoint))
+
+    def abandon_after(self, step: int) -> None:
+        """Set the checkpoints of later steps aside: they are not the past of a run that goes on from ``step``, and
+        retention, a rewind, or one that is damaged would have it take them for that."""
         for newer in self.whole():
-            if step_of(newer) > step_of(checkpoint):
+            if step_of(newer) > step:
                 self.set_aside(newer, "abandoned")
 
-    def retain(self, *, keep_last: int | None, keep_every_steps: int | None) -> list[Path]:
-        """Delete the candidates but the ``keep_last`` newest (None: all) and those of multiples of
-        ``keep_every_steps``; the deleted ones. The newest always stays.
+    def surplus(self, *, keep_last: int | None, keep_every_steps: int | None) -> list[Path]:
+        """The candidates but the ``keep_last`` newest (None: all) and those of multiples of ``keep_every_steps``.
 
-        Raises OSError when one cannot be deleted.
+        The newest always stays.
         """
         old = [] if keep_last is None else self.candidates()[max(1, keep_last) :]
-        gone = [path for path in old if not keep_every_steps or step_of(path) % keep_every_steps]
+        return [path for path in old if not keep_every_steps or step_of(path) % keep_every_steps]
+
+    def retain(self, *, keep_last: int | None, keep_every_steps: int | None) -> list[Path]:
+        """Delete the ``surplus``; what it was. Raises OSError when one cannot be deleted."""
+        gone = self.surplus(keep_last=keep_last, keep_every_steps=keep_every_steps)
         for path in gone:
             going = self.path / f".step-{step_of(path):08d}.deleted"  # half of one must not look whole
             path.rename(going)

@@ -12,6 +12,7 @@ from glm130b.checkpoint.layout import Layout, StoredTensor
 from glm130b.checkpoint.planner import MASTER
 from glm130b.config.errors import UserError
 from glm130b.config.interventions import Intervention
+from glm130b.data.mixing.era import changes
 
 
 def inspected(checkpoint: Path, *, with_tensors: bool) -> list[str]:
@@ -34,9 +35,8 @@ def _lines(checkpoint: Path, *, with_tensors: bool) -> Iterator[str]:
     yield f"  {progress.skipped_updates} updates skipped, {progress.skipped_steps} steps passed over"
     yield f"  written by {_versions(checkpoint)}"
     yield f"  {_held(layout)}, {'with' if description.optimizer_state else 'without'} optimizer state"
-    if len(description.eras) > 1:
-        changes = ", ".join(f"{era.from_samples:,}" for era in description.eras[1:])
-        yield f"  mixed in another way from sample {changes} on"
+    for change in changes(description.eras):
+        yield f"  {change}"
     for intervention in description.interventions:
         yield f"  intervention of the stability guard {_told(intervention)}"
     for intervention in map(Intervention.model_validate, config.get("interventions", [])):

@@ -19,8 +19,9 @@ from glm130b.training.journal import Event, Journal
 from glm130b.training.metrics import Record
 from glm130b.training.progress import Progress
 
-IDLE, WRITING, WRITTEN, FAILED = 0.0, 1.0, 2.0, 3.0
-"""What a Saver says."""
+IDLE, WRITING, WRITTEN, FAILED, BROKEN = 0.0, 1.0, 2.0, 3.0, 4.0
+"""What a Saver says. Who has failed has told all others; who is broken could not."""
+_POLL_SECONDS = 0.1
 
 
 class _Save:
@@ -37,21 +38,28 @@ class _Save:
 
     def run(self, write: Callable[[], None]) -> None:
         self._run(write)
-        self.stall_seconds = time.perf_counter() - self._begun
+        self.stall_seconds = self.age_seconds
 
     def run_beside(self, write: Callable[[], None]) -> None:
         """On a thread that does not keep the process from ending: what it leaves half-written is in nobody's way."""
         Thread(target=self._run, args=(write,), name=f"checkpoint of step {self.step}", daemon=True).start()
-        self.stall_seconds = time.perf_counter() - self._begun
+        self.stall_seconds = self.age_seconds
+
+    @property
+    def age_seconds(self) -> float:
+        """Since its start."""
+        return time.perf_counter() - self._begun
 
     @property
     def state(self) -> float:
         if not self._end.done():
             return WRITING
-        return FAILED if self._end.exception() else WRITTEN
+        if (error := self._end.exception()) is None:
+            return WRITTEN
+        return FAILED if isinstance(error, SaveFailed) else BROKEN
 
     def error(self) -> BaseException | None:
-        """What ended the save, if it failed. Waits for its end."""
+        """What ended this rank's part, if it failed. Waits for its end."""
         return self._end.exception()
 
     def _run(self, write: Callable[[], None]) -> None:
@@ -60,7 +68,7 @@ class _Save:
         except BaseException as error:  # whatever it is, a save does not end the run
             self._end.set_exception(error)
         else:
-            self.seconds = time.perf_counter() - self._begun
+            self.seconds = self.age_seconds
             self._end.set_result(None)
 
 
@@ -82,12 +90,15 @@ class Saver:
         train_samples: int,
         topology: Topology,
         journal: Journal,
+        retry_step: int | None = None,
         holds_back: Callable[[], bool] = lambda: False,
+        expect: Callable[[float], None] = lambda seconds: None,
         enter: Callable[[str], None] = lambda phase: None,
     ) -> None:
         """``describe`` is asked on every rank, between two steps; ``enter`` tells the heartbeat of a long phase.
 
-        Nothing is saved after a step where ``holds_back``: the run goes back from it.
+        ``retry_step`` is that of the saver before, whose promise this one keeps. Nothing is saved after a step where
+        ``holds_back``: the run goes back from it. ``expect`` is told what every save has taken, in seconds.
         """
         self._store = store
         self._describe = describe
@@ -96,23 +107,35 @@ class Saver:
         self._topology = topology
         self._journal = journal
         self._holds_back = holds_back
+        self._expect = expect
         self._enter = enter
         self._save: _Save | None = None
         self._saved_step: int | None = None
-        self._retry_step: int | None = None
+        self._last_step = 0
+        self._retry_step = retry_step
+
+    @property
+    def retry_step(self) -> int | None:
+        """The step after which a save that failed is tried again."""
+        return self._retry_step
 
     def before_training(self, progress: Progress) -> None:
         """What has been restored is saved already, and initial weights follow from the config."""
-        self._saved_step = progress.step
+        self._saved_step = self._last_step = progress.step
 
     def after_step(self, progress: Progress, record: Record) -> None:
+        is_due = self._is_due(progress.step)
+        self._last_step = progress.step
         if self._holds_back():
             return
         if progress.samples >= self._train_samples:
             self.save_now(progress)
-        elif self._is_due(progress.step):
+        elif is_due:
             if self._save:
-                message = f"not saved: the checkpoint of step {self._save.step} is still being written"
+                message = (
+                    f"not saved: the checkpoint of step {self._save.step} is still being written, for "
+                    f"{self._save.age_seconds / 60:.0f} min; step {self._saved_step} is the newest that is safe"
+                )
                 self._journal.tell(Event("checkpoint passed over", progress.step, message))
             else:
                 self._start(progress)
@@ -121,16 +144,23 @@ class Saver:
         return self._save.state if self._save else IDLE
 
     def hear(self, said: Tensor, progress: Progress) -> None:
-        """``said`` [world]: once nobody is writing any more, all ranks take the save for written, or for failed."""
-        if self._save is None or bool((said == WRITING).any()):
+        """``said`` [world]: once nobody is writing any more, all ranks take the save for written, or for failed.
+
+        Where a rank has failed by itself, the others may wait for it in their save for ever: they are left there.
+        """
+        is_broken = bool((said == BROKEN).any())
+        if self._save is None or (bool((said == WRITING).any()) and not is_broken):
             return
         save, self._save = self._save, None
-        if bool((said == FAILED).any()):
+        if is_broken:
+            self._store.renew_writers()
+        if is_broken or bool((said == FAILED).any()):
             self._retry_step = progress.step + self._config.retry_after_steps
-            message = f"step {save.step}: {_reason(save.error())}; the next try is after step {self._retry_step}"
+            message = f"step {save.step}: {_reason(save)}; the next try is after step {self._retry_step}"
             self._journal.tell(Event("checkpoint failed", progress.step, message))
         else:
             self._saved_step, self._retry_step = save.step, None
+            self._expect(save.seconds)
             seconds = {"seconds": save.seconds, "stall_seconds": save.stall_seconds}
             message = f"step {save.step}, in {save.seconds:.1f} s of which training waited {save.stall_seconds:.1f} s"
             self._journal.tell(Event("checkpoint saved", progress.step, message, seconds))
@@ -139,8 +169,9 @@ class Saver:
         """Wait until no save is under way. Collective."""
         if self._save:
             self._enter(f"waiting for the checkpoint of step {self._save.step}")
-            self._save.error()
+        while self._save:
             self.hear(told_by_all([self.say()], self._topology)[:, 0], progress)
+            time.sleep(_POLL_SECONDS if self._save else 0)
 
     def save_now(self, progress: Progress) -> None:
         """Have this moment of the run saved on return, before a process ends. Collective.
@@ -150,11 +181,11 @@ class Saver:
         self.settle(progress)
         if progress.step == self._saved_step:
             return
-        description, begun = self._describe(progress), time.perf_counter()
+        description, begun = self._describe(progress).to_json(), time.perf_counter()
 
         def write() -> None:
             self._enter(f"saving step {progress.step}")
-            self._write(self._store.live(), description)
+            self._write(progress.step, self._store.live(), description)
 
         try:
             patiently(
@@ -170,6 +201,7 @@ class Saver:
             ) from error
         self._saved_step, self._retry_step = progress.step, None
         seconds = time.perf_counter() - begun
+        self._expect(seconds)
         details = {"seconds": seconds, "stall_seconds": seconds}
         self._journal.tell(
             Event("checkpoint saved", progress.step, f"step {progress.step}, in {seconds:.1f} s", details)
@@ -177,26 +209,28 @@ class Saver:
 
     def _is_due(self, step: int) -> bool:
         retry = self._retry_step is not None and step >= self._retry_step
-        return retry or step % self._config.every_steps == 0
+        # Also where the steps between were passed over.
+        return retry or step // self._config.every_steps > self._last_step // self._config.every_steps
 
     def _start(self, progress: Progress) -> None:
         self._enter(f"saving step {progress.step}")
         self._save, self._retry_step = _Save(progress.step), None
-        description = self._describe(progress)
+        description = self._describe(progress).to_json()
         if self._config.asynchronous:
             copy = self._store.copy()
-            self._save.run_beside(lambda: self._write(copy, description))
+            self._save.run_beside(lambda: self._write(progress.step, copy, description))
         else:
-            self._save.run(lambda: self._write(self._store.live(), description))
+            self._save.run(lambda: self._write(progress.step, self._store.live(), description))
 
-    def _write(self, slices: list[Slice], description: Description) -> None:
-        self._store.write(slices, description)
+    def _write(self, step: int, slices: list[Slice], description: str) -> None:
+        self._store.write(slices, step=step, description=description)
         try:
             self._store.retain(keep_last=self._config.keep_last, keep_every_steps=self._config.keep_every_steps)
         except OSError as error:
             message = f"old checkpoints could not be deleted ({error}); after the next save it is tried again"
-            self._journal.tell(Event("checkpoints kept", description.progress.step, message))
+            self._journal.tell(Event("checkpoints kept", step, message))
 
 
-def _reason(error: BaseException | None) -> str:
+def _reason(save: _Save) -> str:
+    error = None if save.state == WRITING else save.error()
     return "another rank could not write" if error is None else str(error) or repr(error)

@@ -45,6 +45,10 @@ class CheckpointStore:
         self._topology = topology
         self._journal = journal
         self._patience_seconds = patience_seconds
+        self.renew_writers()
+
+    def renew_writers(self) -> None:
+        """A new group and new memory for saving; who still waits in the old group keeps that."""
         self._copy = HostCopy()
         self._group = dist.new_group(backend="gloo", timeout=_PATIENT)
 
@@ -56,17 +60,18 @@ class CheckpointStore:
         """What this rank saves, as it is now, in host memory: it holds until the next copy."""
         return self._copy.take(self.live())
 
-    def write(self, slices: list[Slice], description: Description) -> None:
-        """Write ``live`` or ``copy`` as the checkpoint of ``description``; until the last rename the one before stays
-        the latest. Any thread may call this, one at a time.
+    def write(self, slices: list[Slice], *, step: int, description: str) -> None:
+        """Write ``live`` or ``copy`` as the checkpoint of a step; until the last rename the one before stays latest.
+
+        ``description`` is the first rank's ``run.json``. Any thread may call this, one at a time.
 
         Raises SaveFailed on all ranks alike.
         """
         save_slices(
             SliceSavePlanner(slices),
             self._folder,
-            step=description.progress.step,
-            description=description.to_json(),
+            step=step,
+            description=description,
             group=self._group,
         )
 

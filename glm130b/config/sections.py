@@ -241,7 +241,7 @@ class CheckpointConfig(Section):
     retry_after_steps: int = Field(default=10, ge=1)
     """Steps until the next try when a checkpoint could not be written."""
     patience_seconds: float = Field(default=600.0, ge=0)
-    """How long a start, and the save after the last step, wait for a file system that is gone."""
+    """How long a start, a rewind, and a save that a process ends with wait for a file system that is gone or full."""
 
 
 class LoggingConfig(Section):

@@ -49,7 +49,7 @@ class FaultRule(Section):
 class OverflowRule(FaultRule):
     """An overflow now and then is how the loss scale finds its place, so it is told only when a row is complete."""
 
-    in_a_row: int = Field(default=50, ge=1)
+    in_a_row: int = Field(default=20, ge=1)
     """Consecutive overflows before anything is said or done."""
 
 

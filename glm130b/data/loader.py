@@ -13,6 +13,7 @@ from multiprocessing.context import BaseContext
 from threading import Thread
 from typing import Any
 
+import torch
 from torch.utils.data import DataLoader, Dataset
 
 from glm130b.config.errors import UserError
@@ -54,15 +55,18 @@ class Loader:
             self._start(step)
         upcoming, self._foreseen = self._foreseen, iter(())  # a step that is not read to its end is not gone on from
         self.fingerprint = 0
-        for _ in self._ranges(step):
+        num_left = sum(1 for _ in self._ranges(step))
+        while num_left:
             began = time.perf_counter()
             batch = next(self._built)
             self.seconds_waited += time.perf_counter() - began
             if isinstance(batch, UserError):
                 raise batch
             self.fingerprint = zlib.crc32(batch.tokens_BS.numpy().tobytes(), self.fingerprint)
+            num_left -= 1
+            if not num_left:
+                self._foreseen = upcoming  # who takes as many as there are does not come back for the end
             yield batch
-        self._foreseen = upcoming
 
     def close(self) -> None:
         """End the workers."""
@@ -83,6 +87,8 @@ class Loader:
             pin_memory=self._pin_memory,
             multiprocessing_context=_forks_of_a_clean_process() if workers else None,
             worker_init_fn=_end_with_the_trainer if workers else None,
+            # It draws a seed, and must not draw it from the stream that dropout's masks come from.
+            generator=torch.Generator(),
         )
         with _requests_to_end_left_to_the_trainer():
             self._built = iter(batches)

@@ -76,13 +76,7 @@ def _lone_topology(parallel: ParallelConfig, device: torch.device) -> Topology:
 @torch.no_grad()
 def _load_weights(stage: Stage, checkpoint: Path) -> None:
     masters = {
-        shard.name: Slice(
-            f"{MASTER}/{shard.name}",
-            shard.whole_shape,
-            offset=(0,) * len(shard.whole_shape),
-            view=torch.empty(shard.whole_shape),
-            is_owner=False,
-        )
+        shard.name: Slice.whole(f"{MASTER}/{shard.name}", torch.empty(shard.whole_shape))
         for shard in parameter_shards(stage)
     }
     load_slices(list(masters.values()), checkpoint)

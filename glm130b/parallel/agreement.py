@@ -17,16 +17,16 @@ Found = TypeVar("Found")
 
 
 def from_first_rank(look: Callable[[], Found], topology: Topology) -> Found:
-    """What ``look`` returns on the first rank, or the UserError it raises there, on every rank. Collective."""
-    answer: list[Found | UserError | None] = [None]
+    """What ``look`` returns on the first rank, or the UserError or OSError of it, on every rank. Collective."""
+    answer: list[Found | UserError | OSError | None] = [None]
     if topology.rank == 0:
         try:
             answer = [look()]
-        except UserError as error:
+        except (UserError, OSError) as error:
             answer = [error]
     dist.broadcast_object_list(answer, src=0)
     (found,) = answer
-    if isinstance(found, UserError):
+    if isinstance(found, (UserError, OSError)):
         raise found
     return found  # type: ignore[return-value]
 

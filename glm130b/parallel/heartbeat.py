@@ -20,8 +20,8 @@ from datetime import timedelta
 
 from glm130b.config.errors import UserError
 from glm130b.config.supervision import SupervisionConfig
+from glm130b.parallel.listening import Clock, JobEnd, Listener, Sign
 from glm130b.parallel.meeting import Meeting
-from glm130b.parallel.watch import Clock, Sign, Verdict, Watch
 
 _MOST_SECONDS_BETWEEN_SIGNS = 2.0
 _NO_VERDICT = "none"
@@ -38,10 +38,10 @@ class Heartbeat:
         self._launch = launch
         self._silence_seconds = supervision.silence_seconds
         self._pause = min(supervision.silence_seconds / 10, _MOST_SECONDS_BETWEEN_SIGNS)
-        self._watch = Watch(silence_seconds=supervision.silence_seconds, stall_seconds=supervision.stall_seconds)
+        self._listener = Listener(silence_seconds=supervision.silence_seconds, stall_seconds=supervision.stall_seconds)
         self._host = socket.gethostname()
         self._phase = ["start"]  # a new list for every phase: the same words again are a new phase
-        self._failure: Verdict | None = None
+        self._failure: JobEnd | None = None
         self._exchanges = 0
         self._first_rank = Sign(0, "its machine is not known yet", "start", 0.0)
         self._told = threading.Event()
@@ -69,10 +69,10 @@ class Heartbeat:
         where = f"rank {self._launch.rank} ({self._host})"
         if isinstance(error, UserError):
             message = "\n".join(f"glm130b: error on {where}: {problem}" for problem in error.problems)
-            self._failure = Verdict(self._launch.rank, message, error.exit_status)
+            self._failure = JobEnd(self._launch.rank, message, error.exit_status)
         else:
             line = f"{type(error).__name__}: {error}".partition("\n")[0]
-            self._failure = Verdict(self._launch.rank, f"{where}: failed in {self._phase[0]}: {line}")
+            self._failure = JobEnd(self._launch.rank, f"{where}: failed in {self._phase[0]}: {line}")
         self._closing.set()
         self._told.wait(2 * self._pause)
 
@@ -115,7 +115,7 @@ class Heartbeat:
                     return
                 if closing and all(sign.ended for sign in signs.values() if self._launch.rank == 0):
                     return
-                if (found := self._watch.hear(signs, now)) and self._announce(found):
+                if (found := self._listener.hear(signs, now)) and self._announce(found):
                     self._say(found)
                     time.sleep(2 * self._pause)  # the others read it while there is a server
                     self._leave(found)
@@ -124,20 +124,20 @@ class Heartbeat:
             if not self._closing.is_set():
                 self._lament("the job's meeting point is gone")
 
-    def _listen(self) -> tuple[dict[int, Sign], Verdict | None]:
+    def _listen(self) -> tuple[dict[int, Sign], JobEnd | None]:
         *texts, verdict = (text.decode() for text in self._store.multi_get([*map(str, self._heard_ranks), "verdict"]))
         signs = {rank: Sign.from_text(text) for rank, text in zip(self._heard_ranks, texts, strict=True)}
         self._first_rank = signs[0]
         if signs[0].ended:
             self._run_is_over.set()
         self._exchanges += 1
-        return signs, None if verdict == _NO_VERDICT else Verdict.from_text(verdict)
+        return signs, None if verdict == _NO_VERDICT else JobEnd.from_text(verdict)
 
-    def _announce(self, verdict: Verdict) -> bool:
+    def _announce(self, verdict: JobEnd) -> bool:
         """Whether this verdict is the job's: the first one is."""
         return self._store.compare_set("verdict", _NO_VERDICT, verdict.to_text()).decode() == verdict.to_text()
 
-    def _obey(self, verdict: Verdict) -> None:
+    def _obey(self, verdict: JobEnd) -> None:
         """End because of another process, unless this one fails meanwhile and ends by itself."""
         speaks, mistake = self._launch.rank == 0, verdict.status == UserError.exit_status
         if speaks and not mistake:
@@ -162,17 +162,17 @@ class Heartbeat:
     def _lament(self, what: str) -> None:
         """The first rank, or the machine that keeps the meeting point, is lost, and nothing can be agreed on."""
         rank, last = self._launch.rank, self._first_rank
-        verdict = Verdict(0, f"rank 0 ({last.host}): {what}; last phase: {last.phase}")
+        verdict = JobEnd(0, f"rank 0 ({last.host}): {what}; last phase: {last.phase}")
         time.sleep(_TURNS[0] if rank == 1 else _TURNS[1] if self._launch.local_rank == 0 else _TURNS[2])
         self._say(verdict)
         self._leave(verdict)
 
-    def _say(self, verdict: Verdict) -> None:
+    def _say(self, verdict: JobEnd) -> None:
         told = verdict.message if verdict.message.startswith("glm130b") else f"glm130b: error: {verdict.message}"
         # Not through sys.stderr, whose lock a main thread that hangs may hold.
         os.write(2, f"{told}\n".encode())
 
-    def _leave(self, verdict: Verdict) -> None:
+    def _leave(self, verdict: JobEnd) -> None:
         """End the process although its main thread may never return."""
         if verdict.rank == self._launch.rank:
             with contextlib.suppress(Exception):

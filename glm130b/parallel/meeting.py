@@ -7,12 +7,12 @@ its own, and the first rank answers under that number with the name of the attem
 
 import secrets
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
 from torch.distributed import PrefixStore, Store, TCPStore
 
+from glm130b.config.wording import rank_spans
 from glm130b.environment import Launch, MeetingPoint
 
 _PAUSE_SECONDS = 0.05
@@ -41,7 +41,7 @@ def meet(launch: Launch, point: MeetingPoint, *, patience: timedelta) -> Meeting
     """Wait until every process of the job is there. Each calls this once.
 
     Raises ``TimeoutError`` after ``patience``: on the first rank it names the ranks that have not come, on the others
-    it says that the first rank has not.
+    it says that the first rank has not answered.
     """
     keeps_server = launch.rank == 0 and not point.kept_by_launcher
     try:
@@ -52,8 +52,9 @@ def meet(launch: Launch, point: MeetingPoint, *, patience: timedelta) -> Meeting
         raise
     except RuntimeError as error:  # what torch raises when nobody answers in time
         raise TimeoutError(
-            f"rank {launch.rank}: rank 0 has not come to {point.host}:{point.port} within "
-            f"{patience.total_seconds():.0f} s ({str(error).partition(chr(10))[0]})"
+            f"rank {launch.rank}: no answer from rank 0 at {point.host}:{point.port} within "
+            f"{patience.total_seconds():.0f} s ({str(error).partition(chr(10))[0]}); if rank 0 names missing ranks, "
+            "look there"
         ) from None
     return Meeting(launch=launch, point=point, attempt=attempt, server=hall)
 
@@ -82,23 +83,11 @@ def _welcome(hall: Store, world_size: int, patience: timedelta) -> str:
                     answered.add(number)
         if missing and time.monotonic() > deadline:
             raise TimeoutError(
-                f"{ranks(sorted(missing))} of {world_size} not there after {patience.total_seconds():.0f} s; see on "
-                "their machines why they did not start"
+                f"{rank_spans(sorted(missing))} of {world_size} not there after {patience.total_seconds():.0f} s; see "
+                "on their machines why they did not start"
             )
         time.sleep(_PAUSE_SECONDS if missing else 0)
     return attempt
-
-
-def ranks(numbers: Sequence[int]) -> str:
-    """Ranks in rising order as words: ``ranks 3, 8-15``."""
-    spans: list[tuple[int, int]] = []
-    for number in numbers:
-        if spans and spans[-1][1] == number - 1:
-            spans[-1] = (spans[-1][0], number)
-        else:
-            spans.append((number, number))
-    words = ", ".join(f"{first}" if first == last else f"{first}-{last}" for first, last in spans)
-    return f"rank{'s' * (len(numbers) > 1)} {words}"
 
 
 def _client(point: MeetingPoint, timeout: timedelta) -> TCPStore:

@@ -4,12 +4,13 @@ from collections.abc import Iterator
 
 from glm130b.config import derived
 from glm130b.config.ramp import Ramp
-from glm130b.config.sections import ParallelConfig, RunConfig
+from glm130b.config.sections import CheckpointConfig, ParallelConfig, RunConfig
+from glm130b.config.stability import FaultRule, SpikeRule
 from glm130b.training.schedules import Schedules
 
 
 def page(config: RunConfig, *, world_size: int | None = None) -> str:
-    """Grid, parameters, step, milestones and checkpoints of a valid config as text.
+    """Grid, parameters, step, milestones, checkpoints and guard of a valid config as text.
 
     Without a data-parallel size in the config and without ``world_size`` the page describes one replica of the model.
     """
@@ -22,6 +23,7 @@ def page(config: RunConfig, *, world_size: int | None = None) -> str:
         _step(config, data_size, one_replica=one_replica),
         _milestones(config),
         _checkpoints(config),
+        _stability(config),
     ]
     return "\n\n".join("\n".join(block) for block in blocks)
 
@@ -125,6 +127,25 @@ def _checkpoints(config: RunConfig) -> Iterator[str]:
     count = -(-Schedules(config).num_steps // every)
     size = _short(derived.checkpoint_bytes(config))
     yield f"Checkpoints: one every {every:,} steps and at the end, {count:,} in all, {size}B each"
+    yield f"  kept: {', '.join(_kept(config.checkpoint))}"
+
+
+def _kept(checkpoint: CheckpointConfig) -> Iterator[str]:
+    if checkpoint.keep_last is None:
+        yield "all"
+        return
+    yield "the newest" if checkpoint.keep_last == 1 else f"the {checkpoint.keep_last:,} newest"
+    if checkpoint.keep_every_steps:
+        yield f"those of every {checkpoint.keep_every_steps:,} steps"
+    yield "one more while it is written"
+
+
+def _stability(config: RunConfig) -> Iterator[str]:
+    """What each rule of the guard does, and after how many steps in a row."""
+    yield f"Stability{'in a row':>26}  actions"
+    for name, rule in config.stability:
+        if isinstance(rule, (SpikeRule, FaultRule)):
+            yield f"  {name:24}{rule.in_a_row:9,}  {', '.join(rule.actions) or 'none'}"
 
 
 def _shown(count: int, *, most: int) -> list[int | None]:

@@ -35,20 +35,13 @@ class Interruption:
     signal before the collective returns.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        is_first_rank: bool,
-        time_budget_seconds: float | None,
-        started: float,
-    ) -> None:
+    def __init__(self, folder: Path, *, is_first_rank: bool, time_budget_minutes: float | None, started: float) -> None:
         """``folder`` is the run's; ``started`` is the ``time.monotonic()`` that the budget counts from."""
         self.reason: str | None = None
         """Why the run ends here, or None: "SIGUSR1 on rank 3", "stop file", "time budget of 30 minutes"."""
         self._stop_file = folder / "stop"
         self._looks = is_first_rank
-        self._budget_seconds = time_budget_seconds
+        self._budget_minutes = time_budget_minutes
         self._started = started
         self._save_seconds = 0.0
         self._said_at: deque[float] = deque(maxlen=_RECENT_STEPS)
@@ -66,7 +59,7 @@ class Interruption:
         for number, handler in self._handlers.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
-    def expect_save(self, *, seconds: float) -> None:
+    def expect_save(self, seconds: float) -> None:
         """A save takes so long: time that the budget must leave."""
         self._save_seconds = seconds
 
@@ -96,8 +89,8 @@ class Interruption:
         if code == _STOP_FILE:
             return "stop file"
         if code == _OUT_OF_TIME:
-            assert self._budget_seconds is not None
-            return f"time budget of {self._budget_seconds / 60:g} minutes"
+            assert self._budget_minutes is not None
+            return f"time budget of {self._budget_minutes:g} minutes"
         others = f" and {len(speakers) - 1} others" if len(speakers) > 1 else ""
         return f"{signal.Signals(int(code)).name} on rank {speakers[0]}{others}"
 
@@ -120,8 +113,8 @@ class Interruption:
 
     def _is_out_of_time(self) -> bool:
         """Whether one more step, as long as the longest of the recent ones, and a save would end behind the budget."""
-        if self._budget_seconds is None:
+        if self._budget_minutes is None:
             return False
         instants = tuple(self._said_at)
         longest = max((after - before for before, after in pairwise(instants)), default=0.0)
-        return instants[-1] + longest + self._save_seconds > self._started + self._budget_seconds
+        return instants[-1] + longest + self._save_seconds > self._started + 60 * self._budget_minutes

@@ -7,13 +7,15 @@ shows it for a long time.
 
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
+from typing import NoReturn
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from glm130b.config.wording import rank_spans
 from glm130b.data.loader import Loader
 from glm130b.model.sharding import EMBEDDING, parameter_shards
 from glm130b.model.stage import Stage
@@ -70,9 +72,8 @@ class Invariants:
         """Collective over the whole job; raises InvariantError on every rank."""
         found = [*self._strange_states(), *self._differences()]
         if told_by_all([len(found)], self._topology).any():
-            error = InvariantError(chain.from_iterable(shown_by_all(found, self._topology)))
-            self._journal.tell(Event("invariant broken", progress.step, str(error)))
-            raise error
+            everywhere = chain.from_iterable(shown_by_all(found, self._topology))
+            _break_off(everywhere, step=progress.step, journal=self._journal)
 
     def _strange_states(self) -> Iterator[str]:
         """Masters or moments that are not finite, weights that are not the masters, rounded."""
@@ -117,8 +118,9 @@ class DataAgreement:
     """A voice: says what this process was fed in the step, which all ranks of its place on the data axis must say, and
     where the run stood before it, which all must say."""
 
-    def __init__(self, loader: Loader, topology: Topology) -> None:
+    def __init__(self, loader: Loader, topology: Topology, journal: Journal) -> None:
         self._loader = loader
+        self._journal = journal
         self._tensor_size, self._data_size = topology.tensor.size, topology.data.size
         self._began = Progress()
 
@@ -142,7 +144,14 @@ class DataAgreement:
                 found.append(f"the data of step {progress.step} {who}")
         self._began = progress
         if found:
-            raise InvariantError(found)
+            _break_off(found, step=progress.step, journal=self._journal)
+
+
+def _break_off(findings: Iterable[str], *, step: int, journal: Journal) -> NoReturn:
+    """Say what was found, which outlives the process, and raise it."""
+    error = InvariantError(findings)
+    journal.tell(Event("invariant broken", step, str(error)))
+    raise error
 
 
 def _differing(digests: Mapping[str, Tensor], group: dist.ProcessGroup) -> Iterator[str]:
@@ -167,8 +176,4 @@ def _who_differs(numbers: Mapping[int, int]) -> str:
         return ""
     odd = [rank for rank, number in numbers.items() if number != most]
     usual = [rank for rank, number in numbers.items() if number == most]
-    return f"on {_ranks(odd)} differs from that on {_ranks(usual)}"
-
-
-def _ranks(ranks: Sequence[int]) -> str:
-    return f"rank{'s' if len(ranks) > 1 else ''} {', '.join(map(str, ranks))}"
+    return f"on {rank_spans(odd)} differs from that on {rank_spans(usual)}"

@@ -14,7 +14,7 @@ class Event:
     """Something that a person would want to know of."""
 
     name: str
-    """A word or two, the same for every event of its kind: ``spike``, ``rewind``, ``checkpoint failed``."""
+    """A word or two, the same for every event of its kind: ``gradient norm``, ``rewound``, ``checkpoint failed``."""
     step: int
     """Steps taken when it happened."""
     message: str

@@ -1,4 +1,4 @@
-"""How far a run has come. Everything else about a moment of the run follows from it and the config."""
+"""How far a run has come. Its other state beside the tensors is the eras of its mixture and the guard's memory."""
 
 from dataclasses import dataclass, replace
 
@@ -10,7 +10,7 @@ class Progress:
     step: int = 0
     """Steps taken or passed over, overflow-skipped ones included."""
     samples: int = 0
-    """Rows consumed: the index of the next row, and all the state that the data has."""
+    """Rows consumed: the index of the next row."""
     skipped_updates: int = 0
     """Steps whose update was skipped: its gradient or loss was not finite, or the stability guard forbade it."""
     skipped_steps: int = 0

@@ -1,4 +1,5 @@
-"""What changes over a run, as pure functions of the samples consumed: a restart needs no state but one integer.
+"""What changes over a run, as pure functions of the samples consumed: a restart needs no state but the samples
+and the guard's interventions.
 
 A step begins at ``samples``, the rows consumed before it, and consumes a whole batch; the run ends with the first step
 that reaches ``train_samples``. Steps count from 0 here.

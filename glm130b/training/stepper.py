@@ -69,6 +69,7 @@ class Stepper:
         self._enter_phase(f"update of step {progress.step + 1}")
         outcome = self._update(progress, losses["loss"], learning_rate)
         after = progress.after_step(batch_size, applied=outcome.applied)
+        self._enter_phase(f"what follows step {after.step}")
         seconds = time.perf_counter() - started
         return after, Record(
             kind="train",

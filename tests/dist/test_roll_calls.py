@@ -51,7 +51,7 @@ def signalled(launch: Launch, folder: Path, speaker: int, number: int) -> list[s
     """The reason after each of three steps; ``speaker`` gets the signal before the second."""
     config, _ = in_layout(small_config(), "TP2 PP2")
     reasons = []
-    asked = Interruption(folder, is_first_rank=launch.rank == 0, time_budget_seconds=None, started=time.monotonic())
+    asked = Interruption(folder, is_first_rank=launch.rank == 0, time_budget_minutes=None, started=time.monotonic())
     with joined(launch, config) as topology, asked:
         hook = RollCall([asked], topology)
         for taken in range(1, 4):

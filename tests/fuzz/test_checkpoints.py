@@ -21,6 +21,7 @@ from glm130b.config.errors import UserError
 from tests.fuzz.examples import command, contents, ends_well, numbers, search
 from tests.fuzz.trees import damaged, mutated
 from tests.harness.checkpoints import SHAPES, save_small
+from tests.harness.synthetic import small_config
 
 FILES = ("run.json", "tensors.json", CHECKSUMS, "__0_0.distcp")
 pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
@@ -40,7 +41,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def load(checkpoint: Path) -> None:
     """As a run does; a tensor that comes back has what the file says."""
-    Description.read(checkpoint)
+    Description.read(checkpoint).check_continues(small_config(), "abc")
     slices = [Slice.whole(key, torch.zeros(shape)) for key, shape in SHAPES.items()]
     load_slices(slices, checkpoint)
 

@@ -44,9 +44,9 @@ def save_while_stepping(launch: Launch, config: RunConfig, folder: Path, before:
         assert trained.wait(60)
         return close(file)
 
-    copy, description = store.copy(), store.describe(progress)
+    copy, told = store.copy(), {"step": progress.step, "description": store.describe(progress).to_json()}
     with patch.object(DurableFile, "close", wait):
-        thread = threading.Thread(target=store.write, args=(copy, description))
+        thread = threading.Thread(target=store.write, args=(copy,), kwargs=told)
         thread.start()
         _, numbers = run.take_steps(after, progress)
         assert thread.is_alive()

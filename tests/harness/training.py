@@ -95,7 +95,7 @@ class LiveStore(CheckpointStore):
         return Description(progress, self._run.engine.counters(), plain(self._run.config), self._tokenizer)
 
     def save(self, progress: Progress) -> None:
-        self.write(self.live(), self.describe(progress))
+        self.write(self.live(), step=progress.step, description=self.describe(progress).to_json())
 
     def continued_from(self, checkpoint: Path) -> Progress:
         """Restore if this run is the one that was saved, as ``pretrain`` does."""

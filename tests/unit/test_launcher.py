@@ -22,6 +22,7 @@ class FakeConfig(NamedTuple):
     """What stands for a checked config: where it came from."""
 
     folder: str
+    name: str
     given: tuple[object, ...]
 
 
@@ -172,16 +173,14 @@ def test_the_run_gets_config_and_place_and_its_late_mistake_is_told_alike(
             given.append((config, launch))
             raise UserError("data.text.english.path: train.bin is damaged; prepare it again")
 
-    monkeypatch.setattr(launcher, "checked_config", lambda *given: FakeConfig(str(tmp_path / "runs"), given))
+    monkeypatch.setattr(launcher, "checked_config", lambda *given: FakeConfig(str(tmp_path / "runs"), "a", given))
     monkeypatch.setitem(sys.modules, "glm130b.pretrain", FakePretrain)
     with pytest.raises(SystemExit) as caught:
         main(["--local_rank=0", "a.yaml", "seed=1"])
     ((config, launch),) = given
     assert config.given == ("a.yaml", ["seed=1"], 1)
     assert launch == Launch(rank=0, local_rank=0, world_size=1)
-    assert (
-        tmp_path / "runs"
-    ).is_dir()  # a restart takes a folder of runs that is missing for a file system that is gone
+    assert (tmp_path / "runs" / "a").is_dir()  # a restart takes a missing one for a file system that is gone
     assert caught.value.code == 2
     assert naps == []
     assert capsys.readouterr().err == "glm130b: error: data.text.english.path: train.bin is damaged; prepare it again\n"
@@ -196,7 +195,7 @@ def test_the_runs_status_is_the_processs(
         def pretrain(*_: object) -> int:
             return status
 
-    monkeypatch.setattr(launcher, "checked_config", lambda *given: FakeConfig(str(tmp_path), given))
+    monkeypatch.setattr(launcher, "checked_config", lambda *given: FakeConfig(str(tmp_path), "a", given))
     monkeypatch.setitem(sys.modules, "glm130b.pretrain", FakePretrain)
     with pytest.raises(SystemExit) as caught:
         main(["a.yaml"])

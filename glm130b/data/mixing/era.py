@@ -1,6 +1,6 @@
 """What a run is mixed of, and since when: a change in the middle of a run begins an era and leaves the past alone."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from glm130b.config.ramp import Ramp
 from glm130b.config.section import Section
@@ -46,3 +46,10 @@ def continued(eras: Sequence[Era], config: RunConfig, *, samples: int) -> tuple[
     if kept and kept[-1].mixes_as(now := Era.of(config, from_samples=samples)):
         return tuple(kept)
     return (*kept, now) if kept else (Era.of(config),)
+
+
+def changes(eras: Sequence[Era]) -> Iterator[str]:
+    """The sentence that says where the mixture was changed, if it was."""
+    if len(eras) > 1:
+        begins = ", ".join(f"{era.from_samples:,}" for era in eras[1:])
+        yield f"mixed in another way from sample {begins} on"

@@ -102,8 +102,9 @@ def test_inspect_lists_tensors(folder: CheckpointFolder, capsys: pytest.CaptureF
 
 def test_verify_reads_every_byte(folder: CheckpointFolder, capsys: pytest.CaptureFixture[str]) -> None:
     save_small(folder, 10, 20)
-    assert run("verify", folder.path.parent) == 0
-    assert capsys.readouterr().out == "".join(f"{folder.at(step)}: whole\n" for step in (10, 20))
+    for named in (folder.path.parent, folder.path):
+        assert run("verify", named) == 0
+        assert capsys.readouterr().out == "".join(f"{folder.at(step)}: whole\n" for step in (10, 20))
     shard = folder.at(20) / "__0_0.distcp"
     content = bytearray(shard.read_bytes())
     content[100] ^= 1
@@ -190,15 +191,30 @@ def test_prune(folder: CheckpointFolder, capsys: pytest.CaptureFixture[str]) -> 
     assert names(folder.path) == ["latest", "step-00000020", "step-00000040", "step-00000050"]
 
 
-def test_prune_leaves_a_run_at_work_alone(folder: CheckpointFolder) -> None:
+@pytest.mark.parametrize("named", [".", "checkpoints"])
+def test_prune_leaves_a_run_at_work_alone(folder: CheckpointFolder, named: str) -> None:
     save_small(folder, 10, 20)
+    words = ("prune", folder.path.parent / named, "--keep-last", 1)
     lock = RunLock.take(folder.path.parent)
     with pytest.raises(UserError, match=f"process {os.getpid()} on .* is at work in it"):
-        run("prune", folder.path.parent, "--keep-last", 1)
+        run(*words)
     lock.release()
     assert len(folder.whole()) == 2
-    assert run("prune", folder.path.parent, "--keep-last", 1) == 0
+    assert run(*words) == 0
     assert folder.whole() == [folder.at(20)]
+    assert names(folder.path) == ["latest", "step-00000020"]
+
+
+def test_prune_tells_what_was_set_aside(folder: CheckpointFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    save_small(folder, 10, 20, 30)
+    folder.set_aside(folder.at(10))
+    folder.set_aside(folder.at(20), "abandoned")
+    assert run("prune", folder.path, "--keep-last", 1) == 0
+    assert re.sub(r"\d+\.\d kB", "N kB", capsys.readouterr().out).splitlines() == [
+        "abandoned-step-00000020, N kB, was set aside and stays; remove it by hand once nobody needs it",
+        "damaged-step-00000010, N kB, was set aside and stays; remove it by hand once nobody needs it",
+        f"{folder.path}: 1 checkpoints stay, 0 B freed",
+    ]
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "x"])
@@ -210,6 +226,7 @@ def test_prune_never_takes_the_newest(number: str, folder: CheckpointFolder) -> 
 
 
 def test_a_path_that_is_no_checkpoint(tmp_path: Path) -> None:
-    for task in ("inspect", "verify"):
-        with pytest.raises(UserError, match="is no checkpoint, and no run that has one"):
-            run(task, tmp_path)
+    with pytest.raises(UserError, match="is no checkpoint, and no run that has one"):
+        run("inspect", tmp_path)
+    with pytest.raises(UserError, match="has no whole checkpoint to verify"):
+        run("verify", tmp_path)

@@ -63,6 +63,14 @@ def test_all_problems_are_told_at_once() -> None:
     assert keys == ["seed", "model.hidden_size", "data.tokenizer"]
 
 
+@pytest.mark.parametrize(
+    "strange", [{}, {"data": 3}, {"data": {}, "interventions": [3]}, {"data": {"skip_steps": [{}]}}]
+)
+def test_a_strange_config_is_refused(strange: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"run\.json: its config is not what a run writes .* another checkpoint"):
+        replace(described(), config=strange).check_continues(small_config(), "abc")
+
+
 def test_it_tells_how_the_data_was_mixed(tmp_path: Path) -> None:
     config = small_config()
     later = small_config(objective={"mask_share": {"start": 0.5, "end": 0.5}})

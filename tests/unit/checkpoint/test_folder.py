@@ -230,6 +230,16 @@ def test_a_run_that_was_taken_back_keeps_where_it_stands(folder: CheckpointFolde
     assert steps(folder.whole()) == [20, 30, 40]
 
 
+def test_a_run_that_was_taken_back_does_not_mix_two_pasts(folder: CheckpointFolder) -> None:
+    for step in (41000, 41233):
+        write_checkpoint(folder, step, "first past")
+    (folder.path / "latest").write_text("step-00041000")
+    folder.abandon_after(41000)  # as a run that goes on from there
+    write_checkpoint(folder, 41250, "second past")
+    assert steps(folder.candidates()) == steps(folder.whole())[::-1] == [41250, 41000]
+    assert content(folder.path / "abandoned-step-00041233") == "first past"
+
+
 def test_half_a_deletion_leaves_nothing_that_looks_whole(
     folder: CheckpointFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

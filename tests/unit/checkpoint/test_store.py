@@ -54,6 +54,7 @@ def test_run_json_tells_what_the_run_was(tmp_path: Path) -> None:
     )
     assert described["counters"] == counters == {"optimizer_step": 3.0, "loss_scaler": {}}
     assert RunConfig.model_validate_json(json.dumps(described["config"])) == config
+    assert len(described["versions"].pop("source")) == 16
     assert described["versions"] == {
         "glm130b": __version__,
         "torch": torch.__version__,

@@ -11,10 +11,10 @@ from tests.harness.stage import in_layout, joined
 from tests.harness.synthetic import small_config
 
 
-def look(launch: Launch, fails: bool) -> object:
+def look(launch: Launch, error: type[Exception] | None) -> object:
     def own_view() -> int:
-        if fails:
-            raise UserError(f"seen by rank {launch.rank}")
+        if error:
+            raise error(f"seen by rank {launch.rank}")
         return 10 + launch.rank
 
     config, _ = in_layout(small_config(), "TP2 PP2")
@@ -23,12 +23,19 @@ def look(launch: Launch, fails: bool) -> object:
 
 
 def test_every_rank_gets_what_the_first_saw() -> None:
-    assert run_distributed(look, 4, False) == [10] * 4
+    assert run_distributed(look, 4, None) == [10] * 4
 
 
-def test_every_rank_raises_what_the_first_raised() -> None:
-    with pytest.raises(UserError, match="seen by rank 0"):
-        run_distributed(look, 4, True)
+def refused(launch: Launch, error: type[Exception]) -> str:
+    try:
+        return f"no error: {look(launch, error)}"
+    except error as raised:
+        return str(raised)
+
+
+@pytest.mark.parametrize("error", [UserError, OSError])
+def test_every_rank_raises_what_the_first_raised(error: type[Exception]) -> None:
+    assert run_distributed(refused, 4, error) == ["seen by rank 0"] * 4
 
 
 def tell(launch: Launch) -> object:

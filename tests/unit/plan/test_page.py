@@ -30,7 +30,7 @@ def test_glm_130b() -> None:
         "672-675       ...   764-767",
         "the largest process holds 4,087,119,872 parameters",
         "full   4,224 rows, 8,650,752 tokens, 176 micro-batches, 3.8% bubble",
-        "221 in all, 1.544 TB each",
+        "221 in all, 1.544 TB each\n  kept: the 8 newest, those of every 5,000 steps, one more while it is written\n",
     ):
         assert expected in text
 
@@ -65,6 +65,37 @@ def test_milestones_in_steps_and_samples_in_their_order() -> None:
         ["gradient shrink ramp ends", "20", "200"],
         ["learning rate is at its minimum", "207", "3,200"],
         ["run ends", "207", "3,200"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "kept"),
+    [
+        ("keep_last: 5", "the 5 newest, one more while it is written"),
+        (
+            "keep_last: 1, keep_every_steps: 2000",
+            "the newest, those of every 2,000 steps, one more while it is written",
+        ),
+        ("keep_last: null, keep_every_steps: 50", "all"),
+    ],
+)
+def test_which_checkpoints_stay(checkpoint: str, kept: str) -> None:
+    assert f"\n  kept: {kept}\n" in page(load_config(RUN, [f"checkpoint={{every_steps: 10, {checkpoint}}}"]))
+
+
+def test_every_rule_of_the_guard() -> None:
+    rules = [
+        "stability.loss={in_a_row: 2, actions: [rewind, lower_learning_rate]}",
+        "stability.gradient_norm.actions=[]",
+    ]
+    block = page(load_config(RUN, rules)).split("Stability")[1].splitlines()[1:]
+    assert [line.split(maxsplit=2) for line in block] == [
+        ["loss", "2", "rewind, lower_learning_rate"],
+        ["gradient_norm", "1", "none"],
+        ["embedding_gradient_norm", "1", "warn"],
+        ["not_finite", "10", "stop"],
+        ["overflow", "20", "stop"],
+        ["minimum_scale", "10", "stop"],
     ]
 
 

@@ -44,7 +44,7 @@ def ranks(tmp_path: Path) -> Iterator[list[Interruption]]:
 
 def asked(folder: Path, **changes: Any) -> Interruption:
     return Interruption(
-        folder, **{"is_first_rank": True, "time_budget_seconds": None, "started": time.monotonic(), **changes}
+        folder, **{"is_first_rank": True, "time_budget_minutes": None, "started": time.monotonic(), **changes}
     )
 
 
@@ -113,7 +113,7 @@ def test_a_file_system_that_is_away_stops_nobody(ranks: list[Interruption], monk
 
 
 def test_a_step_that_would_end_behind_the_budget_is_not_begun(tmp_path: Path, clock: Clock) -> None:
-    rank = asked(tmp_path, time_budget_seconds=1800.0, started=clock.now)
+    rank = asked(tmp_path, time_budget_minutes=30.0, started=clock.now)
     for seconds in (100, 10, 300, 10):  # from the second on they are steps: the longest takes 300 s
         clock.now += seconds
         assert roll_call([rank]) == {None}
@@ -122,9 +122,9 @@ def test_a_step_that_would_end_behind_the_budget_is_not_begun(tmp_path: Path, cl
 
 
 def test_the_budget_leaves_time_for_the_save(tmp_path: Path, clock: Clock) -> None:
-    ranks = [asked(tmp_path, time_budget_seconds=90.0, started=clock.now) for _ in range(2)]
+    ranks = [asked(tmp_path, time_budget_minutes=1.5, started=clock.now) for _ in range(2)]
     for rank in ranks:
-        rank.expect_save(seconds=60.0)
+        rank.expect_save(60.0)
     clock.now += 10
     assert roll_call(ranks) == {None}
     clock.now += 11  # 21 s are over, a step takes 11 s, a save 60 s
@@ -133,7 +133,7 @@ def test_the_budget_leaves_time_for_the_save(tmp_path: Path, clock: Clock) -> No
 
 def test_only_the_first_rank_looks_at_file_and_clock(tmp_path: Path, clock: Clock) -> None:
     (tmp_path / "stop").touch()
-    rank = asked(tmp_path, is_first_rank=False, time_budget_seconds=1.0, started=clock.now - 60)
+    rank = asked(tmp_path, is_first_rank=False, time_budget_minutes=0.5, started=clock.now - 60)
     assert roll_call([rank]) == {None}
 
 
@@ -144,7 +144,7 @@ import os, signal, time
 from pathlib import Path
 from glm130b.training import interruption
 interruption._ONE_REQUEST_SECONDS = 0.3
-with interruption.Interruption(Path("."), is_first_rank=True, time_budget_seconds=None, started=0.0):
+with interruption.Interruption(Path("."), is_first_rank=True, time_budget_minutes=None, started=0.0):
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep({apart})
     os.kill(os.getpid(), signal.SIGTERM)

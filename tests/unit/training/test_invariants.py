@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from glm130b.training.invariants import _BLOCK, DataAgreement, InvariantError, Invariants, _who_differs
+from glm130b.training.journal import Event
 from glm130b.training.progress import Progress
 
 
@@ -61,12 +62,13 @@ def test_a_digest_sees_every_bit(digest: Any, dtype: torch.dtype) -> None:
     assert digest(torch.cat((tensor[_BLOCK : 2 * _BLOCK], tensor[:_BLOCK], tensor[2 * _BLOCK :]))) != right
 
 
-def agreement(fingerprint: int) -> DataAgreement:
+def agreement(fingerprint: int, told: list[Event] | None = None) -> DataAgreement:
     """Of one rank of TP 2 x PP 2 x DP 2."""
     axis = SimpleNamespace(size=2)
     loader: Any = SimpleNamespace(fingerprint=fingerprint)
     topology: Any = SimpleNamespace(tensor=axis, data=axis)
-    return DataAgreement(loader, topology)
+    journal: Any = SimpleNamespace(tell=(told if told is not None else []).append)
+    return DataAgreement(loader, topology, journal)
 
 
 def hear(voices: list[DataAgreement], progress: list[Progress]) -> None:
@@ -86,9 +88,12 @@ def test_data_ranks_are_fed_differently_and_the_ranks_of_one_alike() -> None:
 
 
 def test_a_rank_with_other_data_is_named() -> None:
-    voices = [agreement(fingerprint) for fingerprint in [*FED[:6], LARGE - 1, LARGE]]
-    with pytest.raises(InvariantError, match=r"^the data of step 5 on rank 6 differs from that on ranks 2, 3, 7$"):
+    told: list[Event] = []
+    voices = [agreement(fingerprint, told) for fingerprint in [*FED[:6], LARGE - 1, LARGE]]
+    words = "the data of step 5 on rank 6 differs from that on ranks 2-3, 7"
+    with pytest.raises(InvariantError, match=f"^{words}$"):
         hear(voices, [Progress(step=5, samples=40)] * 8)
+    assert told == [Event("invariant broken", 5, words)]
 
 
 def test_a_rank_at_another_place_in_the_run_is_named_after_its_next_step() -> None:
@@ -96,5 +101,5 @@ def test_a_rank_at_another_place_in_the_run_is_named_after_its_next_step() -> No
     progress = [Progress(step=5, samples=40)] * 8
     progress[3] = Progress(step=5, samples=48)
     hear(voices, progress)
-    with pytest.raises(InvariantError, match=r"^the place in the run on rank 3 differs from that on ranks 0, 1, 2, 4"):
+    with pytest.raises(InvariantError, match=r"^the place in the run on rank 3 differs from that on ranks 0-2, 4-7$"):
         hear(voices, progress)

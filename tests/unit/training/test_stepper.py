@@ -28,6 +28,7 @@ from tests.harness.synthetic import SyntheticRows, small_config
 from tests.harness.training import live_run, loader, watch
 
 TIMES = ("seconds", "data_wait_seconds", "tokens_per_second")
+PHASES = ("forward and backward of", "update of", "what follows")
 KEYS = {
     *("loss", "loss/mask", "loss/gmask", "loss/instruction", "learning_rate", "batch_size"),
     *("gradient_norm", "embedding_gradient_norm"),
@@ -225,7 +226,7 @@ def test_the_guard_sees_a_step_before_its_update() -> None:
         assert 0 < reading.embedding_gradient_norm < reading.gradient_norm
         assert reading.embedding_gradient_norm == record.values["embedding_gradient_norm"]
     assert [record.values["skipped_updates"] for record in records] == [1, 1]
-    assert phases == [f"{what} of step {n}" for n in (1, 2) for what in ("forward and backward", "update")]
+    assert phases == [f"{what} step {n}" for n in (1, 2) for what in PHASES]
 
 
 def test_an_fp16_overflow_is_a_skipped_update() -> None:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from glm130b.config.sections import RunConfig
-from glm130b.data.mixing.era import Era, continued
+from glm130b.data.mixing.era import Era, changes, continued
 from tests.harness.synthetic import small_config
 
 
@@ -54,3 +54,10 @@ def test_a_rewind_forgets_the_eras_after_it() -> None:
     eras = continued(continued((), config(), samples=0), config(2.0), samples=100)
     assert continued(eras, config(), samples=60) == eras[:1]
     assert continued(eras, config(3.0), samples=0) == (Era.of(config(3.0)),)
+
+
+def test_changes_in_words() -> None:
+    assert not list(changes(()))
+    eras = [Era.of(config(), from_samples=samples) for samples in (0, 1000, 25_000)]
+    assert not list(changes(eras[:1]))
+    assert list(changes(eras)) == ["mixed in another way from sample 1,000, 25,000 on"]

@@ -28,7 +28,7 @@ class Sign(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Verdict:
+class JobEnd:
     """Why the job ends, agreed by all who can still hear."""
 
     rank: int
@@ -41,7 +41,7 @@ class Verdict:
         return json.dumps(asdict(self))
 
     @classmethod
-    def from_text(cls, text: str) -> "Verdict":
+    def from_text(cls, text: str) -> "JobEnd":
         return cls(**json.loads(text))
 
 
@@ -65,7 +65,7 @@ class Clock:
         return self.now
 
 
-class Watch:
+class Listener:
     """Listens to some processes. Clocks of different machines are never compared: what counts is for how long this
     process has heard nothing new."""
 
@@ -74,7 +74,7 @@ class Watch:
         self._stall_seconds = stall_seconds
         self._heard: dict[int, tuple[Sign, float]] = {}
 
-    def hear(self, signs: Mapping[int, Sign], now: float) -> Verdict | None:
+    def hear(self, signs: Mapping[int, Sign], now: float) -> JobEnd | None:
         """Take in the processes' newest signs at ``now`` by the own clock; who is lost, if one is.
 
         Of several the one that has been silent, or in its phase, for longest: the others wait for it.
@@ -87,12 +87,12 @@ class Watch:
             return None
         rank, (sign, silent) = max(living.items(), key=lambda item: item[1][1])
         if silent > self._silence_seconds:
-            return Verdict(
+            return JobEnd(
                 rank, f"rank {rank} ({sign.host}): no sign of life for {silent:.0f} s; last phase: {sign.phase}"
             )
         rank, (sign, _) = max(living.items(), key=lambda item: item[1][0].seconds)
         if sign.seconds > self._stall_seconds:
-            return Verdict(
+            return JobEnd(
                 rank, f"rank {rank} ({sign.host}): has not moved for {sign.seconds:.0f} s; phase: {sign.phase}"
             )
         return None
