@@ -16,6 +16,7 @@ import socket
 import sys
 import threading
 import time
+from dataclasses import replace
 from datetime import timedelta
 
 from glm130b.config.errors import UserError
@@ -135,7 +136,8 @@ class Heartbeat:
 
     def _announce(self, verdict: JobEnd) -> bool:
         """Whether this verdict is the job's: the first one is."""
-        return self._store.compare_set("verdict", _NO_VERDICT, verdict.to_text()).decode() == verdict.to_text()
+        own = replace(verdict, teller=self._launch.rank).to_text()
+        return self._store.compare_set("verdict", _NO_VERDICT, own).decode() == own
 
     def _obey(self, verdict: JobEnd) -> None:
         """End because of another process, unless this one fails meanwhile and ends by itself."""

@@ -36,6 +36,8 @@ class JobEnd:
     message: str
     status: int = 1
     """Exit status of the processes that end because of it."""
+    teller: int | None = None
+    """Who found it out: of many who did in one moment, and in the same words, one is heard."""
 
     def to_text(self) -> str:
         return json.dumps(asdict(self))

@@ -87,6 +87,7 @@ def test_deepspeed_trains_saves_resumes_bit_for_bit_and_fills_blanks(
     assert "filled  Return a " in filled
 
 
+@pytest.mark.full
 def test_a_killed_run_ends_as_the_undisturbed_one(root: Path, demo: list[str], command: Command) -> None:
     """SIGKILL to every process after a checkpoint; the same command again goes on from it and changes no number."""
     words = [BIN / "torchrun", "--nproc-per-node", "2", root / "launch" / "pretrain.sh", root / "configs" / "tiny.yaml"]

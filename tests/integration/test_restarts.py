@@ -101,6 +101,7 @@ def test_a_killed_worker_costs_a_restart_and_changes_nothing(
     assert metrics(run_folder(demo, "supervised")) == metrics(run_folder(demo, "left-alone"))
 
 
+@pytest.mark.full
 def test_restarts_have_an_end(demo: list[str], supervise: Supervisor) -> None:
     run = supervise(*TWO_PROCESSES, "train_samples=3200", "name=limited", restarts=1)
     for started in (1, 2):
@@ -119,6 +120,7 @@ def test_a_mistake_ends_before_an_agent_tries_again(root: Path, tmp_path: Path, 
     assert "restart" not in run.printed
 
 
+@pytest.mark.full
 @pytest.mark.timeout(600)
 def test_a_run_goes_on_with_fewer_processes(
     root: Path, demo: list[str], command: Command, supervise: Supervisor

@@ -72,7 +72,7 @@ def test_a_child_that_outlives_the_run_does_not_hold_it(tmp_path: Path) -> None:
             process.kill()
             process.wait()
             os.kill(int(child), 0)  # lives
-            RunLock.take(tmp_path, patience_seconds=0).release()
+            RunLock.take(tmp_path, patience_seconds=5).release()  # it may not have been scheduled yet since its birth
         finally:
             os.kill(int(child), signal.SIGKILL)
 
