@@ -79,6 +79,9 @@ def assert_nothing_lost(run: Run, *, restarts: int = 1) -> None:
     assert len(run.starts) == restarts + 1, run.starts[-1].everything_said
     saved = 0
     for before, after in zip(run.starts, run.starts[1:], strict=False):
-        saved = max([saved, *(int(step) for step in _SAVED.findall(before.said()))])
+        said = before.said()
+        if (rewound := said.rfind(": rewound: ")) >= 0:  # what was saved before has been gone back from
+            saved, said = 0, said[rewound:]
+        saved = max([saved, *(int(step) for step in _SAVED.findall(said))])
         assert after.steps[0] > saved, f"step {saved} was saved, and {after.steps[0]} is the first after the restart"
         assert after.steps[0] <= max(before.steps, default=0) + 1
