@@ -6,24 +6,7 @@
 # To Python the shell's lines are a string, to the shell Python's lines are a here-document.
 set -euo pipefail
 here="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)"
-
-# The environment that `make setup` made, unless another one is active.
-if [ -z "${VIRTUAL_ENV:-}" ] && [ -x "$here/../.venv/bin/deepspeed" ]; then
-    PATH="$here/../.venv/bin:$PATH"
-fi
-if ! command -v deepspeed >/dev/null; then
-    echo "glm130b: error: deepspeed is not on PATH; run make setup, or activate the environment that has it" >&2
-    exit 2
-fi
-case "${1:-}" in
-"" | -h | --help) exec python3 "$here/pretrain.sh" "$@" ;;
--*)
-    echo "glm130b: error: $1: the bash form takes CONFIG first and chooses the launcher's options itself; to give your own: deepspeed $1 ... $0 CONFIG" >&2
-    exit 2
-    ;;
-esac
-
-. "$here/env.sh"
+. "$here/start.sh" deepspeed "$@"
 # "--num_accelerators 8" on a machine without a GPU, where deepspeed sees one slot; nothing where it can count GPUs.
 arguments="$(glm130b launcher-arguments "$@")"
 if [ -n "$arguments" ]; then

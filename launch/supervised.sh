@@ -7,24 +7,7 @@
 # With fewer machines the layout must allow it: parallel.data=largest.
 set -euo pipefail
 here="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)"
-
-# The environment that `make setup` made, unless another one is active.
-if [ -z "${VIRTUAL_ENV:-}" ] && [ -x "$here/../.venv/bin/torchrun" ]; then
-    PATH="$here/../.venv/bin:$PATH"
-fi
-if ! command -v torchrun >/dev/null; then
-    echo "glm130b: error: torchrun is not on PATH; run make setup, or activate the environment that has it" >&2
-    exit 2
-fi
-case "${1:-}" in
-"" | -h | --help) exec python3 "$here/pretrain.sh" "$@" ;;
--*)
-    echo "glm130b: error: $1: CONFIG comes first; to give torchrun options of your own: torchrun $1 ... $here/pretrain.sh CONFIG" >&2
-    exit 2
-    ;;
-esac
-
-. "$here/env.sh"
+. "$here/start.sh" torchrun "$@"
 # A mistake in the config or a missing file ends here, before an agent would try again and again.
 processes="$(glm130b launcher-arguments --launcher torchrun "$@")"
 if [ -n "${GLM130B_MEETING_POINT:-}" ]; then

@@ -99,8 +99,11 @@ class StabilityConfig(Section):
     """After so many the next one is ``stop``: a run that needs more needs a person."""
 
     @property
+    def rules(self) -> dict[str, SpikeRule | FaultRule]:
+        """By key, in their order."""
+        return {key: rule for key, rule in self if isinstance(rule, (SpikeRule, FaultRule))}
+
+    @property
     def may_rewind(self) -> bool:
         """Whether any rule goes back to a checkpoint, so that there must be one."""
-        spikes = (self.loss, self.gradient_norm, self.embedding_gradient_norm)
-        faults = (self.not_finite, self.overflow, self.minimum_scale)
-        return any("rewind" in rule.actions for rule in (*spikes, *faults))
+        return any("rewind" in rule.actions for rule in self.rules.values())

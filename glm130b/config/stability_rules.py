@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from glm130b.config.sections import RunConfig
-from glm130b.config.stability import INTERVENTIONS, FaultRule, SpikeRule
+from glm130b.config.stability import INTERVENTIONS, SpikeRule
 
 
 def stability_problems(config: RunConfig) -> Iterator[str]:
@@ -45,31 +45,31 @@ def _window(config: RunConfig) -> Iterator[str]:
             f"stability.quiet_steps: {stability.quiet_steps} never stand in a window of window_steps "
             f"{stability.window_steps}; write at most {stability.window_steps}"
         )
-    for key, rule in _rules(config):
+    for key, rule in config.stability.rules.items():
         if isinstance(rule, SpikeRule) and rule.in_a_row > stability.quiet_steps:
             yield (
-                f"{key}.in_a_row: {rule.in_a_row} spikes are more than quiet_steps {stability.quiet_steps}, which are "
-                f"a new level; write at most {stability.quiet_steps}"
+                f"stability.{key}.in_a_row: {rule.in_a_row} spikes are more than quiet_steps {stability.quiet_steps}, "
+                f"which are a new level; write at most {stability.quiet_steps}"
             )
 
 
 def _actions(config: RunConfig) -> Iterator[str]:
     shrink = config.model.embedding_gradient_shrink
-    for key, rule in _rules(config):
+    for key, rule in config.stability.rules.items():
         if len(set(rule.actions)) < len(rule.actions):
-            yield f"{key}.actions: {', '.join(rule.actions)} has one twice; name each once"
+            yield f"stability.{key}.actions: {', '.join(rule.actions)} has one twice; name each once"
         if "stop" in rule.actions and (vain := sorted(INTERVENTIONS.intersection(rule.actions))):
-            yield f"{key}.actions: a run that stops does not {' or '.join(vain)}; leave out stop, or the rest"
+            yield f"stability.{key}.actions: a run that stops does not {' or '.join(vain)}; leave out stop, or the rest"
         if "shrink_alpha" in rule.actions and not (shrink.input_side or shrink.logit_side):
             yield (
-                f"{key}.actions: shrink_alpha changes nothing without a side to shrink; set "
+                f"stability.{key}.actions: shrink_alpha changes nothing without a side to shrink; set "
                 "model.embedding_gradient_shrink.input_side or logit_side"
             )
 
 
 def _rewind(config: RunConfig) -> Iterator[str]:
     rewind, checkpoint = config.stability.rewind, config.checkpoint
-    rewinding = [(key, rule) for key, rule in _rules(config) if "rewind" in rule.actions]
+    rewinding = [(key, rule) for key, rule in config.stability.rules.items() if "rewind" in rule.actions]
     if rewinding and rewind.skip_before_steps > rewind.margin_steps:
         yield (
             f"stability.rewind.skip_before_steps: {rewind.skip_before_steps} reaches behind a checkpoint that is only "
@@ -84,11 +84,5 @@ def _rewind(config: RunConfig) -> Iterator[str]:
             needed = 1 - (-back // checkpoint.every_steps)
             yield (
                 f"checkpoint.keep_last: {checkpoint.keep_last} checkpoints, {checkpoint.every_steps} steps apart, need "
-                f"not reach the {back} steps back that {key} may rewind; write {needed} or more, or null"
+                f"not reach the {back} steps back that stability.{key} may rewind; write {needed} or more, or null"
             )
-
-
-def _rules(config: RunConfig) -> Iterator[tuple[str, SpikeRule | FaultRule]]:
-    for name, rule in config.stability:
-        if isinstance(rule, (SpikeRule, FaultRule)):
-            yield f"stability.{name}", rule

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from glm130b.config import derived
 from glm130b.config.ramp import Ramp
 from glm130b.config.sections import CheckpointConfig, ParallelConfig, RunConfig
-from glm130b.config.stability import FaultRule, SpikeRule
 from glm130b.training.schedules import Schedules
 
 
@@ -143,9 +142,8 @@ def _kept(checkpoint: CheckpointConfig) -> Iterator[str]:
 def _stability(config: RunConfig) -> Iterator[str]:
     """What each rule of the guard does, and after how many steps in a row."""
     yield f"Stability{'in a row':>26}  actions"
-    for name, rule in config.stability:
-        if isinstance(rule, (SpikeRule, FaultRule)):
-            yield f"  {name:24}{rule.in_a_row:9,}  {', '.join(rule.actions) or 'none'}"
+    for name, rule in config.stability.rules.items():
+        yield f"  {name:24}{rule.in_a_row:9,}  {', '.join(rule.actions) or 'none'}"
 
 
 def _shown(count: int, *, most: int) -> list[int | None]:

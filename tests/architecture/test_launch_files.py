@@ -9,7 +9,14 @@ import pytest
 
 from glm130b.cli import COMMANDS
 
-SCRIPTS = ("launch/pretrain.sh", "launch/supervised.sh", "launch/env.sh", "launch/slurm.sbatch", ".ci/run")
+SCRIPTS = (
+    "launch/pretrain.sh",
+    "launch/supervised.sh",
+    "launch/start.sh",
+    "launch/env.sh",
+    "launch/slurm.sbatch",
+    ".ci/run",
+)
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

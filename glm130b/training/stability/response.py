@@ -37,12 +37,12 @@ class Responder:
 
     def __init__(self, config: StabilityConfig, schedules: Schedules) -> None:
         self._config = config
+        self._rules = config.rules
         self._schedules = schedules
 
     def rule(self, name: str) -> SpikeRule | FaultRule:
         """The rule of that key."""
-        rule: SpikeRule | FaultRule = getattr(self._config, name)
-        return rule
+        return self._rules[name]
 
     def respond(self, completed: Mapping[str, Row], reading: Reading, memory: Memory, *, reason: str) -> Response:
         """All actions of the ``completed`` rules, each once; ``reason`` goes into the record."""
