@@ -73,14 +73,14 @@ def with_change(whole: Path, folder: Path) -> Callable[[tuple[str, bytes, bool]]
     return check
 
 
-@numbers(40, 800)
+@numbers(40, 400)
 def test_damaged_files(examples: int, whole: Path, tmp_path: Path) -> None:
     changes = [st.tuples(st.just(it), damaged((whole / it).read_bytes()), st.booleans()) for it in FILES]
     search(with_change(whole, tmp_path), st.one_of(changes), examples=examples)
 
 
 @pytest.mark.parametrize("name", ["run.json", "tensors.json", CHECKSUMS])
-@numbers(20, 500)
+@numbers(20, 250)
 def test_other_data(examples: int, name: str, whole: Path, tmp_path: Path) -> None:
     tree = json.loads((whole / name).read_text())
     changes = mutated(tree).map(lambda it: (name, json.dumps(it).encode(), True))

@@ -39,14 +39,14 @@ def check(path: Path, overrides: list[str], world_size: int) -> None:
     assert contents(path.parent) == before
 
 
-@numbers(60, 800)
+@numbers(60, 400)
 def test_any_text(examples: int, tmp_path: Path) -> None:
     texts = SYNTAX | st.binary(max_size=60) | TREES.map(lambda tree: yaml.safe_dump(tree, allow_unicode=True))
     search(lambda text: check(written(tmp_path / "run.yaml", text), [], 8), texts, examples=examples)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-@numbers(40, 400)
+@numbers(40, 200)
 def test_a_preset_with_mistakes(examples: int, preset: str, root: Path, tmp_path: Path) -> None:
     tree = load_config(root / "configs" / preset).model_dump(mode="json")
     values = SCALARS | TREES
@@ -57,7 +57,7 @@ def test_a_preset_with_mistakes(examples: int, preset: str, root: Path, tmp_path
     search(mistaken, st.tuples(mutated(tree, values), WORLD_SIZES), examples=examples)
 
 
-@numbers(60, 800)
+@numbers(60, 400)
 def test_overrides(examples: int, root: Path, tmp_path: Path) -> None:
     preset = (root / "configs" / "tiny.yaml").read_text()
     keys = _key_paths(yaml.safe_load(dump_config(load_config(root / "configs" / "tiny.yaml"))))
@@ -70,7 +70,7 @@ def test_overrides(examples: int, root: Path, tmp_path: Path) -> None:
     search(overridden, st.lists(override, max_size=3), examples=examples)
 
 
-@numbers(40, 300)
+@numbers(40, 150)
 def test_bases(examples: int, root: Path, tmp_path: Path) -> None:
     """Files that start from each other, from themselves, from folders, devices and files that are not there."""
     tiny = str(root / "configs" / "tiny.yaml")

@@ -59,7 +59,7 @@ def with_change(whole: Path, folder: Path) -> Callable[[tuple[str, bytes]], None
     return check
 
 
-@numbers(40, 800)
+@numbers(40, 400)
 def test_damaged_files(examples: int, whole: Path, tmp_path: Path) -> None:
     """Those that the manifest's sizes let through are as bad as the disk makes them."""
     changes = st.one_of(
@@ -68,14 +68,14 @@ def test_damaged_files(examples: int, whole: Path, tmp_path: Path) -> None:
     search(with_change(whole, tmp_path), changes, examples=examples)
 
 
-@numbers(40, 600)
+@numbers(40, 300)
 def test_manifests_of_others(examples: int, whole: Path, tmp_path: Path) -> None:
     manifest = json.loads((whole / "manifest.json").read_text())
     changes = mutated(manifest).map(lambda tree: ("manifest.json", json.dumps(tree).encode()))
     search(with_change(whole, tmp_path), changes, examples=examples)
 
 
-@numbers(40, 600)
+@numbers(40, 300)
 def test_megatron_files_of_others(examples: int, whole: Path, tmp_path: Path) -> None:
     """Without a manifest, sizes are what the index says."""
     parts = {name: (whole / f"train.{name}").read_bytes() for name in ("bin", "idx")}

@@ -49,7 +49,7 @@ def cases(data: st.SearchStrategy[bytes]) -> st.SearchStrategy[tuple[bytes, bool
     return st.tuples(data, st.booleans(), st.sampled_from(("0", "0.99")))
 
 
-@numbers(40, 1000)
+@numbers(40, 500)
 def test_json_lines(examples: int, tokenizer: Path, tmp_path: Path) -> None:
     values = st.text(max_size=20) | TREES
     records = st.fixed_dictionaries({}, optional={"text": values, "inputs": values, "targets": values}) | TREES
@@ -61,7 +61,7 @@ def test_json_lines(examples: int, tokenizer: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "whole"), [("t.jsonl.gz", gzip.compress(GOOD, mtime=0)), ("t.json", b'[{"text": "a"}, 1]')]
 )
-@numbers(20, 500)
+@numbers(20, 250)
 def test_other_formats(examples: int, name: str, whole: bytes, tokenizer: Path, tmp_path: Path) -> None:
     search(prepares(tokenizer, tmp_path / "work", name), cases(damaged(whole)), examples=examples)
 

@@ -98,7 +98,7 @@ def rendered(path: Path, extra: object = None) -> None:
     assert repr(record) == before
 
 
-@numbers(30, 600)
+@numbers(30, 300)
 def test_any_template(examples: int, tmp_path: Path) -> None:
     def check(case: tuple[str, str | None, object]) -> None:
         rendered(write(tmp_path / "templates.yaml", *case[:2]), case[2])
@@ -106,7 +106,7 @@ def test_any_template(examples: int, tmp_path: Path) -> None:
     search(check, st.tuples(TEMPLATES, st.none() | TEMPLATES, TREES), examples=examples)
 
 
-@numbers(30, 400)
+@numbers(30, 200)
 def test_any_file_of_templates(examples: int, tmp_path: Path) -> None:
     tree = {
         "dataset": "d",

@@ -87,7 +87,7 @@ EVERY_DAY = [
 
 def _everything() -> list[Layout]:
     """TP {1, 2, 4} x PP {1, 2, 4} x DP {1, 2}: up to four processes in four dresses that between them have every switch
-    on and off, eight in two, more in the one with the most switches on: thirty-two share a few cores.
+    on and off, more in the one with the most switches on: thirty-two share a few cores.
 
     The sequence is split in a dress with selective and in one with full recomputation; under a pipeline, stages are
     uneven without virtual stages and whole, and with both virtual stages and the sequence split.
@@ -97,7 +97,7 @@ def _everything() -> list[Layout]:
         grid = {"tensor": tensor, "pipeline": pipeline, "data": data}
         dresses = _pipelined(grid) if pipeline > 1 else _flat(grid)
         world_size = tensor * pipeline * data
-        layouts += dresses[: 4 if world_size <= 4 else 2 if world_size == 8 else 1]
+        layouts += dresses if world_size <= 4 else dresses[:1]
     return [*layouts, Layout(pipeline=8, uneven=True, layers=70, recompute="full")]
 
 
