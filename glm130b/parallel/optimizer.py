@@ -16,8 +16,8 @@ Ask = Callable[[], bool]
 """Whether to update. DeepSpeed's ZeRO steps one parameter group after the other, and each asks."""
 
 
-class AskingAdamW(torch.optim.AdamW):
-    """PyTorch's, which leaves weights and moments alone when the answer is no."""
+class _Asking(torch.optim.Optimizer):
+    """Put before an optimizer: it leaves weights and moments alone when the answer is no."""
 
     def __init__(self, groups: Iterable[dict[str, Any]], *, ask: Ask, **options: Any) -> None:
         super().__init__(groups, **options)
@@ -28,16 +28,12 @@ class AskingAdamW(torch.optim.AdamW):
             super().step()
 
 
-class AskingSGD(torch.optim.SGD):
-    """PyTorch's, which leaves the weights alone when the answer is no."""
+class AskingAdamW(_Asking, torch.optim.AdamW):
+    """PyTorch's."""
 
-    def __init__(self, groups: Iterable[dict[str, Any]], *, ask: Ask, **options: Any) -> None:
-        super().__init__(groups, **options)
-        self._ask = ask
 
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
-        if self._ask():
-            super().step()
+class AskingSGD(_Asking, torch.optim.SGD):
+    """PyTorch's."""
 
 
 def build_optimizer(
