@@ -16,6 +16,7 @@ from glm130b.training.invariants import InvariantError, Invariants
 from glm130b.training.journal import Event, Journal
 from glm130b.training.metrics import Record
 from glm130b.training.progress import Progress
+from tests.harness.journal import Told
 from tests.harness.pool import run_distributed
 from tests.harness.stage import in_layout
 from tests.harness.synthetic import small_config
@@ -34,15 +35,6 @@ CASES: dict[str, tuple[tuple[int, ...], str, str]] = {
 }
 """The ranks whose first element is changed, the parameter, and which of its tensors. Ranks 4 to 7 are the last stage:
 tensor rank 0 on 4 and 6, tensor rank 1 on 5 and 7."""
-
-
-class Told(Journal):
-    def __init__(self) -> None:
-        super().__init__(None)
-        self.events: list[Event] = []
-
-    def tell(self, event: Event) -> None:
-        self.events.append(event)
 
 
 def findings(launch: Launch, config: RunConfig) -> dict[str, list[str]]:

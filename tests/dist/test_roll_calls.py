@@ -19,22 +19,12 @@ from glm130b.training.metrics import Record
 from glm130b.training.pace import Pace
 from glm130b.training.progress import Progress
 from glm130b.training.roll_call import RollCall
+from tests.harness.journal import Told
 from tests.harness.pool import run_distributed
 from tests.harness.stage import in_layout, joined
 from tests.harness.synthetic import small_config
 
 UNDISTURBED, WITHIN, SLOW = 12, 20, 2
-
-
-class Told(Journal):
-    """Keeps, on every rank, the first one's and the others' alike."""
-
-    def __init__(self) -> None:
-        super().__init__(None)
-        self.events: list[Event] = []
-
-    def tell(self, event: Event) -> None:
-        self.events.append(event)
 
 
 def step(hook: RollCall, number: int, topology: Topology) -> None:

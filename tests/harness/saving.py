@@ -13,22 +13,12 @@ from glm130b.config.sections import RunConfig
 from glm130b.data.corpus.durable import DurableFile, FileSummary
 from glm130b.environment import Launch
 from glm130b.parallel.topology import disconnect
-from glm130b.training.journal import Event, Journal
+from glm130b.training.journal import Event
 from glm130b.training.metrics import Record
 from glm130b.training.progress import Progress
 from glm130b.training.roll_call import RollCall
+from tests.harness.journal import Told
 from tests.harness.training import StepNumbers, live_run
-
-
-class Notes(Journal):
-    """Keeps what it is told."""
-
-    def __init__(self) -> None:
-        super().__init__(None)
-        self.events: list[Event] = []
-
-    def tell(self, event: Event) -> None:
-        self.events.append(event)
 
 
 def save_while_stepping(launch: Launch, config: RunConfig, folder: Path, before: int, after: int) -> list[StepNumbers]:
@@ -61,7 +51,7 @@ def save_on_a_full_disk(
 ) -> tuple[list[StepNumbers], list[Event]]:
     """Train and save as ``pretrain`` does, while one rank's disk is full from step 2 to step 4."""
     run = live_run(config, launch)
-    checkpoints, notes = CheckpointFolder(folder), Notes()
+    checkpoints, notes = CheckpointFolder(folder), Told()
     store = run.store(folder)
     saver = Saver(
         store,
@@ -97,7 +87,7 @@ def find(
     launch: Launch, config: RunConfig, folder: Path, patience_seconds: float, until_step: int | None = None
 ) -> tuple[str | None, list[str]]:
     """Name of the checkpoint that a restart takes, and what it tells about the others."""
-    run, notes = live_run(config, launch), Notes()
+    run, notes = live_run(config, launch), Told()
     found = newest_good(
         CheckpointFolder(folder), run.topology, notes, patience_seconds=patience_seconds, until_step=until_step
     )

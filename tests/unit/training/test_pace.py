@@ -8,22 +8,15 @@ import torch
 from glm130b.config.supervision import SupervisionConfig
 from glm130b.parallel.topology import Topology
 from glm130b.training import pace
-from glm130b.training.journal import Event, Journal
 from glm130b.training.pace import Pace, Piece
 from glm130b.training.progress import Progress
+from tests.harness.journal import Told
 
 WINDOW = 10
 
 
-class Told(Journal):
-    """A journal that keeps what it is told."""
-
-    def __init__(self) -> None:
-        super().__init__(None)
-        self.events: list[Event] = []
-
-    def tell(self, event: Event) -> None:
-        self.events.append(event)
+class ToldLines(Told):
+    """What the events say of a rank."""
 
     @property
     def lines(self) -> list[tuple[int, str, int]]:
@@ -31,12 +24,12 @@ class Told(Journal):
 
 
 @pytest.fixture
-def told() -> Told:
-    return Told()
+def told() -> ToldLines:
+    return ToldLines()
 
 
 @pytest.fixture
-def listener(told: Told, monkeypatch: pytest.MonkeyPatch) -> Pace:
+def listener(told: ToldLines, monkeypatch: pytest.MonkeyPatch) -> Pace:
     monkeypatch.setattr(pace, "shown_by_all", lambda host, topology: ("n0", "n1", "n2", "n3"))
     config = SupervisionConfig(slow_rank_factor=2.0, slow_rank_steps=WINDOW)
 
@@ -51,19 +44,19 @@ def hear(listener: Pace, steps: range, *seconds: float) -> None:
         listener.hear(torch.tensor(seconds, dtype=torch.float64), Progress(step=step))
 
 
-def test_a_slow_rank_is_named_with_its_host_when_the_window_is_full(listener: Pace, told: Told) -> None:
+def test_a_slow_rank_is_named_with_its_host_when_the_window_is_full(listener: Pace, told: ToldLines) -> None:
     hear(listener, range(1, 15), 1.0, 1.1, 5.0, 0.9)
     (event,) = told.events
     assert (event.name, event.step, event.details) == ("slow rank", WINDOW, {"rank": 2, "host": "n2", "factor": 5.0})
     assert event.message == "rank 2 on n2 takes 5.0 times as long as the others for the same work"
 
 
-def test_equal_ranks_are_not_named(listener: Pace, told: Told) -> None:
+def test_equal_ranks_are_not_named(listener: Pace, told: ToldLines) -> None:
     hear(listener, range(1, 50), 1.0, 1.9, 1.2, 1.0)
     assert told.events == []
 
 
-def test_one_stall_names_nobody_and_two_in_the_window_do(listener: Pace, told: Told) -> None:
+def test_one_stall_names_nobody_and_two_in_the_window_do(listener: Pace, told: ToldLines) -> None:
     hear(listener, range(1, 20), 1.0, 1.0, 1.0, 1.0)
     hear(listener, range(20, 21), 1.0, 1.0, 1.0, 1000.0)
     hear(listener, range(21, 25), 1.0, 1.0, 1.0, 1.0)
@@ -72,20 +65,20 @@ def test_one_stall_names_nobody_and_two_in_the_window_do(listener: Pace, told: T
     assert told.lines == [(25, "slow rank", 3)]
 
 
-def test_a_rank_that_stays_slow_is_told_of_again_and_one_that_recovers_is_too(listener: Pace, told: Told) -> None:
+def test_a_rank_that_stays_slow_is_told_of_again_and_one_that_recovers_is_too(listener: Pace, told: ToldLines) -> None:
     hear(listener, range(1, 151), 1.0, 1.0, 4.0, 1.0)
     hear(listener, range(151, 180), 1.0, 1.0, 1.0, 1.0)
     assert told.lines == [(10, "slow rank", 2), (110, "slow rank", 2), (158, "slow rank recovered", 2)]
 
 
-def test_a_rank_at_the_limit_is_told_of_once(listener: Pace, told: Told) -> None:
+def test_a_rank_at_the_limit_is_told_of_once(listener: Pace, told: ToldLines) -> None:
     for step in range(1, 60, 2):
         hear(listener, range(step, step + 1), 1.0, 1.0, 1.0, 2.3)
         hear(listener, range(step + 1, step + 2), 1.0, 1.0, 1.0, 1.9)
     assert told.lines == [(10, "slow rank", 3)]
 
 
-def test_of_two_ranks_one_can_be_slow(listener: Pace, told: Told) -> None:
+def test_of_two_ranks_one_can_be_slow(listener: Pace, told: ToldLines) -> None:
     hear(listener, range(1, 12), 1.0, 5.0)
     assert told.lines == [(10, "slow rank", 1)]
 

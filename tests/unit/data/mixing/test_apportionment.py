@@ -66,7 +66,7 @@ def counts_of(drawn: list[tuple[int, int]], num_sources: int) -> list[list[int]]
 
 
 def largest_distance(plan: Plan) -> Fraction:
-    """The most that a source is ever off what it was due, all eras together; exact, since it may be next to 1."""
+    """The most that a source is ever off what it was due, all eras together; exact, as floats round it to 1."""
     counts, due, largest = counts_of(sequence(plan), len(plan.eras[0])), [0] * len(plan.eras[0]), 0
     for sample in range(plan.samples):
         era = max((era for era in plan.eras if era[0].knots[0] <= sample), key=lambda era: era[0].knots[0])
@@ -78,8 +78,8 @@ def largest_distance(plan: Plan) -> Fraction:
 
 @settings(deadline=None, max_examples=150)
 @given(plans())
-def test_within_an_era_no_source_is_more_than_a_sample_off_its_due(plan: Plan) -> None:
-    assert largest_distance(plan) <= 1
+def test_within_an_era_no_source_is_a_sample_off_its_due(plan: Plan) -> None:
+    assert largest_distance(plan) < 1
 
 
 @settings(deadline=None, max_examples=60)
