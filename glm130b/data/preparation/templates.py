@@ -59,6 +59,8 @@ def load_templates(path: Path) -> tuple[Template, ...]:
         raise UserError(f"{path}: cannot be read ({reason}); name a templates.yaml of PromptSource") from None
     except yaml.YAMLError as error:
         raise UserError(f"{path}: {' '.join(str(error).split())}; mend the YAML there") from None
+    except RecursionError:
+        raise UserError(f"{path}: the YAML there is nested too deep; flatten it") from None
     entries = tree.get("templates") if isinstance(tree, dict) else None
     if not isinstance(entries, dict) or not entries:
         raise UserError(f"{path}: has no templates; write them as PromptSource does, under `templates:`")
@@ -81,6 +83,13 @@ def load_templates(path: Path) -> tuple[Template, ...]:
 
 class _Loader(yaml.SafeLoader):
     """Plain data, and PromptSource's two tags as mappings."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, AttributeError, ArithmeticError):  # PyYAML trusts a tag, as in `!!int ''`
+            problem = f"{node.tag} does not fit this value"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from None
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:

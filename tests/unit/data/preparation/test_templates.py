@@ -182,6 +182,9 @@ def test_a_template_that_writes_no_prompt_or_no_answer_passes_the_record_over(ji
         ("templates: {a: 3}", r"template a has no jinja"),
         ("templates: {a: !Template {name: n, jinja: 'x {% if %} ||| y'}}", "the template 'n' is no Jinja .line 1: "),
         ("templates: {a: !!python/object/apply:os.system [ls]}", "could not determine a constructor for the tag"),
+        ("templates: !!int ''", "tag:yaml.org,2002:int does not fit this value"),
+        ("templates: {a: !!timestamp soon}", "timestamp does not fit this value"),
+        (100_000 * "[", "the YAML there is nested too deep; flatten it"),
         ("templates: {a: !Other {}}", "could not determine a constructor for the tag '!Other'"),
         (
             "templates: {a: !Template {name: n, jinja: 'a|||b'}, b: !Template {name: n, jinja: 'c|||d'}}",
