@@ -59,7 +59,7 @@ $(SETUP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' || { \
 	    echo "make: $(PYTHON) is not Python 3.10, 3.11 or 3.12; name one: make PYTHON=python3.11 ..." >&2; exit 1; }
 	test -x .venv/bin/pip || $(PYTHON) -m venv --clear .venv
-	.venv/bin/pip install --quiet --constraint constraints.txt --editable '.[clean,dev,tools]'
+	.venv/bin/pip install --quiet --constraint constraints.txt --editable '.[clean,dev,docs,report,tools]'
 	touch $@
 
 # The environment comes first, but a newer one does not make the data old: hence the bar.

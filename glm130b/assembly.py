@@ -33,12 +33,13 @@ from glm130b.training.interruption import Interruption
 from glm130b.training.invariants import DataAgreement, Invariants
 from glm130b.training.journal import Journal
 from glm130b.training.loop import train
-from glm130b.training.metrics import Recorder, Sink
 from glm130b.training.pace import Pace
 from glm130b.training.progress import Progress
 from glm130b.training.roll_call import RollCall
 from glm130b.training.schedules import Schedules
-from glm130b.training.sinks import Console, JsonLines
+from glm130b.training.sinks.console import Console
+from glm130b.training.sinks.json_lines import JsonLines
+from glm130b.training.sinks.recorder import Recorder, Sink
 from glm130b.training.stability.guard import Guard
 from glm130b.training.stability.memory import Memory
 from glm130b.training.stability.verdict import Rewind
@@ -250,7 +251,9 @@ def _sinks(job: Job, standing: Standing) -> list[Sink]:
         return []
     sinks: list[Sink] = [Console(), JsonLines(folder / "metrics.jsonl", resume_step=standing.progress.step)]
     if config.logging.wandb != "disabled":
-        from glm130b.training.wandb_sink import WeightsAndBiases  # takes a second to import, on one rank only
+        from glm130b.training.sinks.weights_and_biases import (
+            WeightsAndBiases,
+        )  # takes a second to import, on one rank only
 
         sinks.append(WeightsAndBiases(config, folder))
     return sinks

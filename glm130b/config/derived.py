@@ -138,6 +138,18 @@ def model_flops_per_sample(config: RunConfig) -> int:
     return 6 * length * (weights + attention)
 
 
+def hardware_flops_per_sample(config: RunConfig) -> int:
+    """``model_flops_per_sample`` and what recomputation computes a second time.
+
+    ``full`` repeats every layer's forward pass, ``selective`` the two products inside attention (Korthikanti et al.
+    2022, section 5).
+    """
+    model, length = config.model, config.data.sequence_length
+    attention = 2 * length * model.num_attention_heads * model.head_size
+    repeated = {"none": 0, "selective": attention, "full": _layer_matrices(model) + attention}
+    return model_flops_per_sample(config) + 2 * length * model.num_layers * repeated[config.parallel.recompute]
+
+
 def checkpoint_bytes(config: RunConfig) -> int:
     """Size of one checkpoint: fp32 master weights, and with AdamW its two fp32 moments."""
     return num_parameters(config.model) * (12 if config.optimizer.name == "adamw" else 4)

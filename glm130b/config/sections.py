@@ -245,10 +245,29 @@ class CheckpointConfig(Section):
 
 
 class LoggingConfig(Section):
-    """Where the metrics go besides the console and ``metrics.jsonl``."""
+    """What is measured, and where it goes besides the console and ``metrics.jsonl``."""
 
     wandb: Literal["online", "offline", "disabled"] = "offline"
     project: str = "glm130b"
+    entity: str | None = None
+    """Weights & Biases team or user; null is the default one of the account."""
+    wandb_alerts: bool = True
+    """Send a Weights & Biases alert for every event of the journal that a person should look at."""
+    wandb_media: bool = False
+    """Send pictures too: the gradient norms of the layers as a histogram."""
+    tensorboard: bool = False
+    """Write event files into ``tensorboard`` in the run's folder; needs the package tensorboard."""
+    layers_every_steps: int = Field(default=1, ge=1)
+    """Steps between records with the numbers of every layer."""
+    weights_every_steps: int = Field(default=10, ge=1)
+    """Steps between readings of the weights and of Adam's moments: their norms and the ratios of update to weight."""
+    embedding_sides: bool = True
+    """Tell the input side of the word embedding's gradient from its logit side; costs one more reduction of it over the
+    data axis."""
+    activations: bool = False
+    """Read the scale of every layer's output."""
+    peak_teraflops: float | None = Field(default=None, gt=0)
+    """Peak of one accelerator in the run's number format, for MFU and HFU; null takes the known one of a known GPU."""
 
 
 class RunConfig(Section):

@@ -9,9 +9,9 @@ import io
 import logging
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import deepspeed
@@ -61,6 +61,8 @@ class StepOutcome:
     """Some element of the gradient was not finite on some rank."""
     loss_scale: float
     """Scale of the next step; 1.0 outside fp16."""
+    statistics: Mapping[str, float] = field(default_factory=dict)
+    """More of the step's numbers, by their names in a record."""
 
 
 _SCALER_STATE = ("cur_scale", "cur_iter", "last_overflow_iter", "cur_hysteresis")
@@ -131,7 +133,7 @@ class ZeroEngine:
         assert parameter.grad is not None
         return parameter.grad
 
-    def step(self, learning_rate: float, *, permit: Permit = always) -> StepOutcome:
+    def step(self, learning_rate: float, *, permit: Permit = always, read_weights: bool = False) -> StepOutcome:
         """Take one optimizer step with the accumulated gradients and clear them. Collective over the whole job.
 
         ``permit`` is called once on every rank when the gradients are reduced and nothing has changed yet, and must

@@ -7,9 +7,10 @@ from glm130b.data.batches import Rows, micro_batches
 from glm130b.model.gradient_shrink import ShrinkFactors
 from glm130b.parallel.pipeline import Pipeline
 from glm130b.parallel.topology import Topology
-from glm130b.training.metrics import Record, Recorder
+from glm130b.training.metrics import Record
 from glm130b.training.objective_loss import forward_step, mean_losses
 from glm130b.training.progress import Progress
+from glm130b.training.sinks.recorder import Recorder
 
 
 class Evaluation:

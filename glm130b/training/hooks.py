@@ -4,8 +4,9 @@ step."""
 from dataclasses import replace
 from typing import Protocol
 
-from glm130b.training.metrics import Record, Recorder
+from glm130b.training.metrics import Record
 from glm130b.training.progress import Progress
+from glm130b.training.sinks.recorder import Recorder
 from glm130b.training.tokens_seen import TokensSeen
 
 

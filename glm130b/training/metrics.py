@@ -1,9 +1,9 @@
-"""One record per step, made once and given to every sink."""
+"""One record per step, made once."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -23,30 +23,10 @@ class Record:
     length, with padding), and counted in the same way the tokens so far of every objective and source,
     ``tokens/<objective>`` and ``tokens/<section>.<source>``."""
 
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """What is no number: ``slowest_host``."""
+
     def to_dict(self) -> dict[str, Any]:
         """Flat and ready for JSON: a number that is not finite becomes None."""
         values = {name: value if math.isfinite(value) else None for name, value in self.values.items()}
-        return {"kind": self.kind, "step": self.step, "samples": self.samples, **values}
-
-
-class Sink(Protocol):
-    """Somewhere records go. Lives on one rank only."""
-
-    def write(self, record: Record) -> None: ...
-
-    def close(self) -> None: ...
-
-
-class Recorder:
-    """Hands each record to the sinks of this rank; ranks without sinks record nothing."""
-
-    def __init__(self, sinks: Sequence[Sink]) -> None:
-        self._sinks = tuple(sinks)
-
-    def write(self, record: Record) -> None:
-        for sink in self._sinks:
-            sink.write(record)
-
-    def close(self) -> None:
-        for sink in self._sinks:
-            sink.close()
+        return {"kind": self.kind, "step": self.step, "samples": self.samples, **values, **self.labels}

@@ -18,10 +18,13 @@ DOORS = {
     "jinja2": ("data/preparation/sandbox.py",),
     "megatron.core.parallel_state": ("parallel/topology.py",),
     "megatron.core.pipeline_parallel": ("parallel/pipeline.py", "parallel/cpu.py"),
+    "plotly": ("report/charts.py",),
     "pyarrow": ("data/reading/parquet.py",),
     "sentencepiece": ("data/tokenizers/sentence_pieces.py", "data/tokenizers/training.py"),
     "tokenizers": ("data/tokenizers/hugging_face.py",),
-    "wandb": ("training/wandb_sink.py",),
+    "wandb": ("training/sinks/weights_and_biases.py", "report/dashboard.py"),
+    "wandb_workspaces": ("report/dashboard.py",),
+    "tensorboard": ("training/sinks/tensorboard.py",),
     "zstandard": ("data/reading/streams.py",),
 }
 """A library, or a part of one, and the only files of glm130b/ that may import it."""

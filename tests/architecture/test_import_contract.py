@@ -7,10 +7,23 @@ from pathlib import Path
 
 import pytest
 
-LAYERS = ("checkpoint", "config", "data", "inference", "model", "parallel", "plan", "provenance", "training")
+LAYERS = (
+    "checkpoint",
+    "config",
+    "data",
+    "inference",
+    "model",
+    "parallel",
+    "plan",
+    "preflight",
+    "provenance",
+    "report",
+    "training",
+)
 
 NESTED = (
     "checkpoint/released",
+    "training/sinks",
     "training/stability",
     *(
         f"data/{room}"

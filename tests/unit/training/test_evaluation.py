@@ -10,8 +10,9 @@ from glm130b.environment import Launch
 from glm130b.parallel.topology import disconnect
 from glm130b.training.evaluation import Evaluation
 from glm130b.training.loop import train
-from glm130b.training.metrics import Record, Recorder
+from glm130b.training.metrics import Record
 from glm130b.training.progress import Progress
+from glm130b.training.sinks.recorder import Recorder
 from tests.harness.pool import run_distributed
 from tests.harness.synthetic import SyntheticRows, small_config
 from tests.harness.training import live_run

@@ -3,8 +3,9 @@
 from typing import Any
 
 from glm130b.training.hooks import RecordSteps
-from glm130b.training.metrics import Record, Recorder
+from glm130b.training.metrics import Record
 from glm130b.training.progress import Progress
+from glm130b.training.sinks.recorder import Recorder
 
 
 class Kept:

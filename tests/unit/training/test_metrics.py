@@ -3,7 +3,8 @@
 import json
 import math
 
-from glm130b.training.metrics import Record, Recorder
+from glm130b.training.metrics import Record
+from glm130b.training.sinks.recorder import Recorder
 
 
 class Lines:

@@ -9,7 +9,7 @@ import pytest
 import wandb
 
 from glm130b.training.metrics import Record
-from glm130b.training.wandb_sink import WeightsAndBiases
+from glm130b.training.sinks.weights_and_biases import WeightsAndBiases
 from tests.harness.synthetic import small_config
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from glm130b.training.metrics import Record
-from glm130b.training.sinks import Console, JsonLines
+from glm130b.training.sinks.console import Console
+from glm130b.training.sinks.json_lines import JsonLines
 
 VALUES = {
     "loss": 6.25,
@@ -149,7 +150,7 @@ def test_a_killed_run_keeps_what_it_wrote(tmp_path: Path) -> None:
         "import os, signal, sys\n"
         "from pathlib import Path\n"
         "from glm130b.training.metrics import Record\n"
-        "from glm130b.training.sinks import JsonLines\n"
+        "from glm130b.training.sinks.json_lines import JsonLines\n"
         "sink = JsonLines(Path(sys.argv[1]), resume_step=0)\n"
         "for step in range(1, 4):\n"
         "    sink.write(Record(kind='train', step=step, samples=step, values={'loss': 1.0}))\n"

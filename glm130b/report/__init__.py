@@ -1,0 +1,1 @@
+"""A run to look at afterwards: a page, and a dashboard."""
