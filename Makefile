@@ -14,12 +14,15 @@ CORPORA := $(foreach name,english code chinese facts,$(DEMO)/corpora/$(name)/val
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup train test test-full check plan ablations golden demo-data clean
+.PHONY: help setup system-packages train test test-full check docs plan ablations golden demo-data clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1 /p' Makefile | while read -r target text; do printf '  make %-10s %s\n' "$$target" "$$text"; done
 
 setup: $(SETUP) ## make .venv with every package at its pinned version; PYTHON=python3.11 chooses the interpreter
+
+system-packages: ## Debian's Slurm, munge and Chromium, which some of the long tests need; as root
+	bash tools/system_packages.sh
 
 train: demo-data ## train the tiny GLM on this machine, 8 processes, then let it fill blanks; again: continue it
 	DS_ACCELERATOR=cpu deepspeed --num_accelerators 8 launch/pretrain.sh configs/tiny.yaml
@@ -29,7 +32,7 @@ train: demo-data ## train the tiny GLM on this machine, 8 processes, then let it
 test: check ## check, then every test but the long ones
 	pytest -m "not full and not gpu" --ignore tests/architecture
 
-test-full: $(SETUP) ## the tests that are too long for `make test`
+test-full: $(SETUP) system-packages ## the tests that are too long for `make test`
 	pytest -m full || test $$? -eq 5 # 5: there are none
 
 check: $(SETUP) ## formatter, linter, types, import contract, budgets
@@ -38,6 +41,10 @@ check: $(SETUP) ## formatter, linter, types, import contract, budgets
 	mypy
 	lint-imports --no-logo
 	pytest --quiet tests/architecture
+
+docs: $(SETUP) ## write the configuration reference anew and build docs/ into site/, warnings as errors
+	python tools/config_reference.py
+	mkdocs build --strict --site-dir site
 
 plan: $(SETUP) ## show what CONFIG=configs/....yaml would run: grid, parameters, schedule
 	glm130b plan $(CONFIG)
@@ -52,7 +59,7 @@ golden: $(SETUP) ## record the golden losses anew: make golden REASON="why the n
 demo-data: $(CORPORA) ## make the demo's texts, tokenizer and corpora in data/demo
 
 clean: ## remove what these targets made, except runs/
-	rm -rf .venv $(DEMO) build glm130b.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv $(DEMO) build site glm130b.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(SETUP): pyproject.toml constraints.txt

@@ -5,9 +5,12 @@ changes, because the stability guard takes it back or changes a schedule. The ne
 would build it.
 """
 
+import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from glm130b.checkpoint.description import Description, Resume, plain
 from glm130b.checkpoint.finding import newest_good
@@ -19,7 +22,10 @@ from glm130b.config.sections import RunConfig
 from glm130b.data.dataset import GLMDataset
 from glm130b.data.loader import Loader
 from glm130b.data.mixing.era import Era
+from glm130b.installed import versions
+from glm130b.model.activation_scale import ActivationScale
 from glm130b.model.stage import Stage
+from glm130b.parallel.agreement import shown_by_all
 from glm130b.parallel.device import open_device
 from glm130b.parallel.heartbeat import Heartbeat
 from glm130b.parallel.meeting import Meeting
@@ -27,19 +33,21 @@ from glm130b.parallel.pipeline import Pipeline
 from glm130b.parallel.placement import build_stage
 from glm130b.parallel.topology import Topology, connect
 from glm130b.parallel.zero import ZeroEngine
+from glm130b.preflight.rank_checks import compare_ranks
+from glm130b.preflight.rank_facts import local_facts
 from glm130b.training.evaluation import Evaluation
 from glm130b.training.hooks import Hook, RecordSteps
 from glm130b.training.interruption import Interruption
 from glm130b.training.invariants import DataAgreement, Invariants
-from glm130b.training.journal import Journal
+from glm130b.training.journal import Event, Journal
 from glm130b.training.loop import train
+from glm130b.training.meter import Meter
 from glm130b.training.pace import Pace
 from glm130b.training.progress import Progress
 from glm130b.training.roll_call import RollCall
 from glm130b.training.schedules import Schedules
-from glm130b.training.sinks.console import Console
-from glm130b.training.sinks.json_lines import JsonLines
-from glm130b.training.sinks.recorder import Recorder, Sink
+from glm130b.training.sinks.opening import open_recorder
+from glm130b.training.sinks.recorder import Recorder
 from glm130b.training.stability.guard import Guard
 from glm130b.training.stability.memory import Memory
 from glm130b.training.stability.verdict import Rewind
@@ -68,6 +76,7 @@ class Job:
     train_rows: GLMDataset
     held_out_rows: GLMDataset
     heartbeat: Heartbeat
+    recorder: Recorder
     journal: Journal
     topology: Topology
     found: tuple[Path, Description] | None
@@ -76,7 +85,11 @@ class Job:
     engine: ZeroEngine
     pipeline: Pipeline
     store: CheckpointStore
+    hosts: tuple[str, ...]
+    """Of the machine of every rank."""
     pace: Pace
+    activation_scale: ActivationScale | None
+    """It listens to the stage from the start, if the config wants it."""
 
     @classmethod
     def assemble(
@@ -86,7 +99,6 @@ class Job:
         launch, patience = meeting.launch, config.checkpoint.patience_seconds
         train_rows, held_out_rows = GLMDataset.open(config, split="train"), GLMDataset.open(config, split="validation")
         checkpoints = CheckpointFolder(folder / "checkpoints")
-        journal = Journal(folder if launch.rank == 0 else None)
 
         heartbeat.enter("joining the job")
         topology = connect(
@@ -97,6 +109,13 @@ class Job:
             world_size=grid_size(config, launch.world_size),
             timeout=timeout,
         )
+        hosts = shown_by_all(socket.gethostname(), topology)
+        facts = _facts(topology, hosts)
+        recorder = open_recorder(config, folder, facts=facts) if topology.rank == 0 else Recorder()
+        journal = Journal(recorder.tell)
+        heartbeat.enter("comparing the ranks")
+        for difference in compare_ranks(local_facts(config, topology.device), config, topology):
+            journal.tell(Event("rank differs", 0, difference))
         found = newest_good(checkpoints, topology, journal, patience_seconds=patience, enter=heartbeat.enter)
         if found:
             found[1].check_continues(config, train_rows.sources.tokenizer_fingerprint)
@@ -110,6 +129,7 @@ class Job:
             train_rows=train_rows,
             held_out_rows=held_out_rows,
             heartbeat=heartbeat,
+            recorder=recorder,
             journal=journal,
             topology=topology,
             found=found,
@@ -124,7 +144,9 @@ class Job:
                 journal=journal,
                 patience_seconds=patience,
             ),
-            pace=Pace(config.supervision, topology=topology, journal=journal),
+            hosts=hosts,
+            pace=Pace(config.supervision, hosts=hosts, device=topology.device, journal=journal),
+            activation_scale=ActivationScale(stage) if config.logging.activations else None,
         )
 
     @property
@@ -157,7 +179,7 @@ class Leg:
         self._interruption = interruption
         schedules = Schedules(job.config, standing.guard.interventions)
         self._loader = _loader(job, standing, schedules)
-        self._recorder = Recorder(_sinks(job, standing))
+        job.recorder.begin(standing.progress.step)
         self.watch = Watch(Guard(job.config.stability, standing.guard, schedules=schedules), job.journal)
         self.saver = Saver(
             job.store,
@@ -179,6 +201,13 @@ class Leg:
             schedules=schedules,
             watch=self.watch,
             topology=job.topology,
+            meter=Meter(
+                job.config,
+                loader=self._loader,
+                topology=job.topology,
+                hosts=job.hosts,
+                activation_scale=job.activation_scale,
+            ),
             enter_phase=job.heartbeat.enter,
         )
         self._hooks = self._hooked(schedules)
@@ -207,22 +236,21 @@ class Leg:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let go of workers and sinks; after the last save, since a sink may wait for a network."""
+        """Let go of the loader's workers."""
         self._loader.close()
-        self._recorder.close()
 
     def _hooked(self, schedules: Schedules) -> list[Hook]:
         """What happens around the steps: what is saved has been recorded, evaluated and checked."""
         job, config = self._job, self._job.config
         rows = job.train_rows.mixed_as(self._begin.eras)
         hooks: list[Hook] = [
-            RecordSteps(self._recorder, TokensSeen(rows.mixture, schedules)),
+            RecordSteps(job.recorder, TokensSeen(rows.mixture, schedules)),
             Evaluation(
                 config,
                 rows=job.held_out_rows,
                 pipeline=job.pipeline,
                 topology=job.topology,
-                recorder=self._recorder,
+                recorder=job.recorder,
                 enter_phase=job.heartbeat.enter,
             ),
         ]
@@ -244,16 +272,13 @@ def _loader(job: Job, standing: Standing, schedules: Schedules) -> Loader:
     )
 
 
-def _sinks(job: Job, standing: Standing) -> list[Sink]:
-    """The first rank's; none on the other ranks."""
-    config, folder = job.config, job.folder
-    if job.topology.rank > 0:
-        return []
-    sinks: list[Sink] = [Console(), JsonLines(folder / "metrics.jsonl", resume_step=standing.progress.step)]
-    if config.logging.wandb != "disabled":
-        from glm130b.training.sinks.weights_and_biases import (
-            WeightsAndBiases,
-        )  # takes a second to import, on one rank only
-
-        sinks.append(WeightsAndBiases(config, folder))
-    return sinks
+def _facts(topology: Topology, hosts: Sequence[str]) -> dict[str, Any]:
+    """What a run's page says beside its config."""
+    return {
+        "installed": versions(),
+        "world_size": topology.world_size,
+        "tensor": topology.tensor.size,
+        "pipeline": topology.pipeline.size,
+        "data": topology.data.size,
+        "hosts": sorted(set(hosts)),
+    }

@@ -25,16 +25,19 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "plan": Command("glm130b.plan.command", "show what a config means: grid, parameters, schedule"),
+    "preflight": Command("glm130b.preflight.command", "check that this machine is fit, and fit for a run"),
     "tokenizer": Command("glm130b.data.tokenizers.command", "train a tokenizer on your text, or look at one"),
     "clean": Command("glm130b.data.cleaning.command", "drop poor and nearly equal texts"),
     "prepare": Command("glm130b.data.preparation.command", "turn text into a corpus to train on"),
     "verify": Command("glm130b.data.corpus.verification", "check a corpus: sizes, checksums, every token"),
     "samples": Command("glm130b.provenance.command", "show which documents a step of a run reads, and the reverse"),
     "checkpoint": Command("glm130b.checkpoint.command", "list, inspect, verify and prune the checkpoints of a run"),
+    "report": Command("glm130b.report.command", "draw what runs have done on one page"),
     "generate": Command("glm130b.inference.command", "fill the blanks of a text with a trained model"),
     "convert": Command(
         "glm130b.checkpoint.released.command", "turn a released GLM-130B checkpoint into a run's, and back"
     ),
+    "dashboard": Command("glm130b.report.dashboard_command", "make a page of Weights & Biases for your runs"),
     "launcher-arguments": Command("glm130b.plan.launcher_arguments", None),
 }
 

@@ -77,6 +77,12 @@ class MeetingPoint:
         return cls(environment["MASTER_ADDR"], int(environment["MASTER_PORT"]), kept)
 
 
+def library_settings() -> dict[str, str]:
+    """What this process's libraries are told by its environment, and all processes of a job should be told alike."""
+    alike = ("NCCL_", "OMP_NUM_THREADS", "CUDA_DEVICE_MAX_CONNECTIONS", "PYTORCH_", "TORCH_NCCL_", "NVTE_")
+    return {name: value for name, value in sorted(os.environ.items()) if name.startswith(alike)}
+
+
 def prepare_environment(launch: Launch) -> None:
     """Set what torch, Megatron-core and DeepSpeed read from the environment when they are imported.
 
@@ -116,9 +122,9 @@ def prepare_environment(launch: Launch) -> None:
 
 
 def _restarts(environment: Mapping[str, str]) -> int:
-    """Counted by torchrun, or by Slurm for a job that was requeued."""
+    """Counted by torchrun's agent, and by Slurm for a job that was requeued, with an agent in it or without."""
     counts = (environment.get(name, "") for name in ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT"))
-    return next((int(count) for count in counts if count.isdecimal()), 0)
+    return sum(int(count) for count in counts if count.isdecimal())
 
 
 def _free_port() -> int:

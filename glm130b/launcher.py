@@ -15,6 +15,7 @@ from typing import NoReturn
 from glm130b.config.errors import UserError
 from glm130b.config.files import check_files
 from glm130b.config.load import load_config
+from glm130b.config.packages import missing_packages
 from glm130b.config.rules import problems
 from glm130b.config.sections import RunConfig
 from glm130b.environment import Launch, prepare_environment
@@ -69,9 +70,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def checked_config(path: str, overrides: Sequence[str], world_size: int) -> RunConfig:
-    """The run's config, checked against the number of processes and the files it names; raises ``UserError``."""
+    """The run's config, checked against the number of processes, the packages and files that it needs. Raises
+    ``UserError``."""
     config = load_config(path, overrides)
-    found = problems(config, world_size=world_size)
+    found = problems(config, world_size=world_size) + missing_packages(config)
     try:
         check_files(config)
     except UserError as error:

@@ -55,7 +55,7 @@ def pretrain(config: RunConfig, launch: Launch) -> int:
             started=started,
         )
         standing = _beginning(job)
-        with interruption:  # to its very end: a launcher may send signals to who has saved already
+        with interruption, job.recorder:  # to its very end: a launcher may send signals to who has saved already
             ending = _train_in_legs(job, standing, interruption)
             if launch.rank == 0:
                 ending.write(folder)

@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2154,SC1091 # "here" is the folder that the including script has found
 # What pretrain.sh and supervised.sh begin with: `. "$here/start.sh" LAUNCHER [CONFIG ...]` finds the environment, answers --help and
 # refuses options, since they choose the launcher's themselves.
 launcher="$1"

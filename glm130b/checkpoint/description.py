@@ -1,11 +1,8 @@
 """``run.json``: what a checkpoint says of the run that saved it, and whether this run may go on from there."""
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +12,7 @@ from glm130b.config.errors import UserError
 from glm130b.config.interventions import Intervention
 from glm130b.config.sections import RunConfig
 from glm130b.data.mixing.era import Era
+from glm130b.installed import versions
 from glm130b.training.progress import Progress
 from glm130b.training.schedules import Schedules
 from glm130b.training.stability.memory import Memory
@@ -75,7 +73,7 @@ class Description:
         data = asdict(self) | {
             "eras": [era.model_dump(mode="json") for era in self.eras],
             "guard": self.guard.to_json(),
-            "versions": _versions(),
+            "versions": versions(),
         }
         return json.dumps(data, indent=1)
 
@@ -171,18 +169,6 @@ _PARTS: tuple[tuple[str, Any], ...] = (
     ("optimizer_state", bool),
 )
 """What ``run.json`` holds beside the guard's memory."""
-
-
-@cache
-def _versions() -> dict[str, str]:
-    """Of the libraries that compute, and of this one; ``source`` is a digest of its files, since between releases its
-    version says little."""
-    package = Path(__file__).parents[1]
-    source = hashlib.sha256()
-    for file in sorted(package.rglob("*.py")):
-        source.update(f"{file.relative_to(package)}\0".encode() + file.read_bytes())
-    packages = ("glm130b", "torch", "megatron-core", "deepspeed")
-    return {package: version(package) for package in packages} | {"source": source.hexdigest()[:16]}
 
 
 def plain(config: RunConfig) -> dict[str, Any]:

@@ -23,6 +23,11 @@ class Accelerator:
     """Bytes/s that one GPU sends to other machines, in one direction."""
     dollars_per_hour: float
     """A rough rent, for an estimate."""
+    matrix_efficiency: float = 0.65
+    """Share of the peak that large matrix products reach, reading and writing not counted; ``benchmarks/plan.md`` holds
+    it against published runs."""
+    is_ampere_or_later: bool = True
+    """Has bf16, and flash kernels for attention."""
 
     def peak_flops(self, dtype: str) -> float:
         """FLOP/s for ``precision.dtype``."""
@@ -32,11 +37,21 @@ class Accelerator:
 ACCELERATORS = {
     accelerator.name: accelerator
     for accelerator in (
-        Accelerator("v100-32g", 32 * _GIB, 125 * _TERA, 15.7 * _TERA, 900 * _GIGA, 150 * _GIGA, 6.25 * _GIGA, 1.0),
+        Accelerator(
+            "v100-32g",
+            32 * _GIB,
+            125 * _TERA,
+            15.7 * _TERA,
+            900 * _GIGA,
+            150 * _GIGA,
+            6.25 * _GIGA,
+            1.0,
+            is_ampere_or_later=False,
+        ),
         Accelerator("a100-40g", 40 * _GIB, 312 * _TERA, 19.5 * _TERA, 1555 * _GIGA, 300 * _GIGA, 25 * _GIGA, 1.3),
         Accelerator("a100-80g", 80 * _GIB, 312 * _TERA, 19.5 * _TERA, 2039 * _GIGA, 300 * _GIGA, 25 * _GIGA, 1.8),
         Accelerator("h100", 80 * _GIB, 989 * _TERA, 67 * _TERA, 3350 * _GIGA, 450 * _GIGA, 50 * _GIGA, 2.5),
-        Accelerator("h200", 141 * _GIGA, 989 * _TERA, 67 * _TERA, 4800 * _GIGA, 450 * _GIGA, 50 * _GIGA, 3.0),
+        Accelerator("h200", 140 * _GIB, 989 * _TERA, 67 * _TERA, 4800 * _GIGA, 450 * _GIGA, 50 * _GIGA, 3.0),
     )
 }
 

@@ -12,6 +12,7 @@ class SkipRange(Section):
     from_step: int = Field(ge=0)
     """First step passed over, counted from 0."""
     steps: int = Field(ge=1)
+    """Length of the range."""
 
     @property
     def until_step(self) -> int:
@@ -29,6 +30,7 @@ class Intervention(Section):
     from_samples: int = Field(ge=0)
     """First sample it holds for: a step that begins before it is left alone."""
     learning_rate_factor: float = Field(default=1.0, gt=0)
+    """On the learning rate."""
     alpha_factor: float = Field(default=1.0, gt=0)
     """On the embedding gradient shrink's alpha, which never rises above 1."""
     over_samples: int = Field(default=0, ge=0)

@@ -27,8 +27,11 @@ class ModelConfig(Section):
     """A GLM with DeepNorm, rotary positions and a GeLU-gated FFN (GLM-130B paper, section 2.1), or a relative of it."""
 
     num_layers: int = Field(ge=1)
+    """Transformer layers."""
     hidden_size: int = Field(ge=1)
+    """Width of the residual stream."""
     num_attention_heads: int = Field(ge=1)
+    """Heads of the query; a multiple of ``parallel.tensor``."""
     num_key_value_heads: int | None = Field(default=None, ge=1)
     """Heads of key and value, each shared by equally many query heads: null is one for each query head, 1 is
     multi-query attention (Shazeer 2019), between them grouped-query attention (Ainslie et al. 2023)."""
@@ -45,6 +48,7 @@ class ModelConfig(Section):
     """Rotary (GLM-130B), rotary by position and block position, half a head each (ChatGLM-6B), a learned vector for
     each position (GPT-2) and block position (GLM), or a bias by distance (ALiBi, Press et al. 2022)."""
     rotary_base: float = Field(default=10000.0, gt=0)
+    """Base of the rotary wavelengths (Su et al. 2021)."""
     rotary_table: Literal["fp32", "fp16"] = "fp32"
     """Number format in which rotary angles are computed; ``fp16`` for weights released by the original, which did."""
     max_positions: int | None = Field(default=None, ge=1)
@@ -55,7 +59,9 @@ class ModelConfig(Section):
     """DeepNorm as GLM-130B had it, before each sublayer, after each residual sum, or before and after each sublayer
     (Ding et al. 2021)."""
     normalization: Literal["layernorm", "rmsnorm"] = "layernorm"
+    """LayerNorm, or RMSNorm, which has no mean and no bias (Zhang and Sennrich 2019)."""
     layernorm_epsilon: float = Field(default=1e-5, gt=0)
+    """Added to the variance in every norm."""
     parallel_block: bool = False
     """Attention and FFN side by side on one norm's output (PaLM), with ``norm_placement: pre``."""
     embedding_norm: bool = False
@@ -69,7 +75,9 @@ class ModelConfig(Section):
     normal, with DeepNorm's gains where ``norm_placement`` is ``deepnorm``."""
 
     attention_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of attention weights dropped in training; PyTorch's flash kernel has no dropout."""
     hidden_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share dropped of each sublayer's output in training."""
     embedding_gradient_shrink: GradientShrink
 
     @property

@@ -61,11 +61,13 @@ class MaskConfig(Section):
     span_mean_tokens: float = Field(default=3.0, gt=0)
     """Mean of the Poisson law of span lengths, before truncation."""
     span_maximum_tokens: int = Field(default=39, ge=1)
+    """Longest span."""
     single_span_share: float = Field(default=0.02, ge=0, le=1)
     """Share of samples with one span only."""
     short_text_share: float = Field(default=0.02, ge=0, le=1)
     """Share of samples on a shortened text."""
     short_text_minimum_tokens: int = Field(default=32, ge=1)
+    """Shortest of the shortened texts; their length is uniform from here on."""
     text_tokens: int | None = Field(default=None, ge=1)
     """Tokens of text in each sample; null takes the most that leave room for every target. A larger number cuts off
     the targets that stand past the end of the sample's slot: the original had 500 in a slot of 512."""
@@ -111,8 +113,11 @@ class BatchRamp(Section):
     samples."""
 
     start: int = Field(ge=1)
+    """Rows of the first step."""
     increment: int = Field(ge=1)
+    """Rows more at each rise."""
     over_samples: int = Field(ge=1)
+    """Rows of the run in which the batch grows."""
 
 
 class BatchConfig(Section):
@@ -123,14 +128,18 @@ class BatchConfig(Section):
     global_size: int = Field(ge=1)
     """Rows in one step of the whole job."""
     ramp: BatchRamp | None = None
+    """Fewer rows at the start of the run; null has ``global_size`` from the first step on."""
 
 
 class LearningRateConfig(Section):
     """Linear warm-up, then a cosine to ``minimum``, in consumed samples."""
 
     peak: float = Field(gt=0)
+    """Reached at the end of the warm-up."""
     minimum: float = Field(ge=0)
+    """Reached at the end of the cosine, and kept from there on."""
     warmup_samples: int = Field(ge=0)
+    """Samples over which the rate rises from 0."""
     decay_samples: int = Field(ge=1)
     """Samples from the start of the run to the end of the cosine, warm-up included."""
 
@@ -139,10 +148,14 @@ class OptimizerConfig(Section):
     """AdamW, or plain SGD for numerical comparisons."""
 
     name: Literal["adamw", "sgd"] = "adamw"
+    """``sgd`` is for numerical comparisons."""
     learning_rate: LearningRateConfig
     beta1: float = Field(default=0.9, ge=0, lt=1)
+    """Decay of the first moment."""
     beta2: float = Field(default=0.95, ge=0, lt=1)
+    """Decay of the second moment."""
     epsilon: float = Field(default=1e-8, gt=0)
+    """Added to the root of the second moment."""
     weight_decay: float = Field(default=0.1, ge=0)
     """On matrices and embeddings; biases and LayerNorms are not decayed."""
     clip_gradient_norm: float = Field(default=1.0, gt=0)
@@ -159,12 +172,14 @@ class LossScaleConfig(Section):
     hysteresis: int = Field(default=2, ge=1)
     """Overflows before the scale halves."""
     minimum: float = Field(default=1.0, gt=0)
+    """The scale falls no lower."""
 
 
 class PrecisionConfig(Section):
     """Number format of weights and activations; master weights and Adam moments are always fp32."""
 
     dtype: Literal["fp32", "bf16", "fp16"]
+    """bf16 where the accelerator has it; fp16 scales the loss; fp32 for a CPU and for comparisons."""
     accumulate_gradients_in_fp32: bool = True
     """Sum micro-batch gradients in fp32 (4 bytes a local parameter); false sums in ``dtype`` as the original did."""
     loss_scale: LossScaleConfig = LossScaleConfig()
@@ -174,7 +189,9 @@ class ParallelConfig(Section):
     """The grid: tensor x pipeline x data."""
 
     tensor: int = Field(ge=1)
+    """Processes that share every layer's matrices; best within a machine."""
     pipeline: int = Field(ge=1)
+    """Stages that the layers are dealt out to."""
     data: Annotated[int, Field(ge=1)] | Literal["largest"] | None = None
     """Data-parallel size; null takes what the number of processes leaves. ``largest`` takes as much of it as the batch
     can be shared out over, and the processes beyond stand by: a run goes on with the machines that are left."""
@@ -223,6 +240,7 @@ class EvaluationConfig(Section):
     """Loss on held-out documents."""
 
     every_steps: int = Field(ge=1)
+    """Steps between evaluations."""
     samples: int = Field(ge=1)
     """Rows evaluated each time, the same rows always."""
 
@@ -231,6 +249,7 @@ class CheckpointConfig(Section):
     """What survives."""
 
     every_steps: int = Field(ge=1)
+    """Steps between checkpoints; one more is saved at the end."""
     keep_last: int | None = Field(default=5, ge=1)
     """Newest checkpoints that stay; null keeps all."""
     keep_every_steps: int | None = Field(default=None, ge=1)
@@ -248,7 +267,9 @@ class LoggingConfig(Section):
     """What is measured, and where it goes besides the console and ``metrics.jsonl``."""
 
     wandb: Literal["online", "offline", "disabled"] = "offline"
+    """Weights & Biases: sent at once, or written into the run's folder without account and network, or not at all."""
     project: str = "glm130b"
+    """Weights & Biases project."""
     entity: str | None = None
     """Weights & Biases team or user; null is the default one of the account."""
     wandb_alerts: bool = True
@@ -276,7 +297,9 @@ class RunConfig(Section):
     name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Folder name under ``folder``."""
     folder: str = "runs"
+    """Folder of all runs, relative to the working directory."""
     seed: int = Field(default=1234, ge=0)
+    """Of initial weights, data order, blanks and dropout."""
     train_samples: int = Field(ge=1)
     """Length of the run in rows."""
     initial_weights: str | None = None

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from glm130b.data.mixing.shares import Kind
 from glm130b.data.objectives.row import Row, Segment
 
 
@@ -24,8 +25,8 @@ class MicroBatch:
     ``(token_loss * weights).sum()``."""
     segments: tuple[tuple[Segment, ...], ...]
     """Per row."""
-    objectives: tuple[str, ...]
-    """Per row."""
+    kinds: tuple[Kind, ...]
+    """Per row: its objective and its source."""
 
     def to(self, device: torch.device | str) -> "MicroBatch":
         """The same micro-batch with its tensors on ``device``."""
@@ -55,5 +56,5 @@ def collate(rows: Sequence[Row]) -> MicroBatch:
         positions_B2S=torch.from_numpy(np.stack([(row.positions, row.block_positions) for row in rows])),
         loss_weights_BS=torch.from_numpy((loss_mask_BS / np.maximum(num_loss_tokens_B1, 1)).astype(np.float32)),
         segments=tuple(row.segments for row in rows),
-        objectives=tuple(row.objective for row in rows),
+        kinds=tuple(Kind(row.objective, row.source) for row in rows),
     )

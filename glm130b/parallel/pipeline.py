@@ -10,11 +10,12 @@ from megatron.core.pipeline_parallel import get_forward_backward_func
 from torch import Tensor
 
 from glm130b.model.stage import Stage
-from glm130b.parallel.shared_gradients import sum_shared_gradients
 from glm130b.parallel.topology import Topology
 from glm130b.parallel.zero import ZeroEngine
 
-LossFunction = Callable[[Tensor], tuple[Tensor, Tensor]]
+Report = Any
+"""What the last stage hands back of a micro-batch, as it is."""
+LossFunction = Callable[[Tensor], tuple[Tensor, Report]]
 """Last stage's output -> (loss to minimise, report to hand back)."""
 ForwardStep = Callable[[Iterator[Any], Any], tuple[Tensor, LossFunction]]
 """(micro-batches, model) -> (stage output, loss function); takes one micro-batch from the iterator."""
@@ -36,20 +37,18 @@ class Pipeline:
         )
         for chunk in stage:
             chunk.config.grad_scale_func = engine.scale
-            chunk.config.finalize_model_grads_func = lambda *_, **__: sum_shared_gradients(
-                stage, topology, engine.gradient_of
-            )
+            chunk.config.finalize_model_grads_func = lambda *_, **__: engine.finish_gradients()
 
     def train(
         self, forward_step: ForwardStep, micro_batches: Iterator[Any], *, num_micro_batches: int, micro_size: int
-    ) -> list[Tensor]:
+    ) -> list[Report]:
         """Accumulate the step's gradients. Reports of every micro-batch on the last stage, an empty list elsewhere."""
         return self._run(forward_step, micro_batches, num_micro_batches, micro_size, forward_only=False)
 
     @torch.no_grad()
     def evaluate(
         self, forward_step: ForwardStep, micro_batches: Iterator[Any], *, num_micro_batches: int, micro_size: int
-    ) -> list[Tensor]:
+    ) -> list[Report]:
         """Forward only, dropout off. Reports as ``train`` gives them."""
         self._stage.eval()
         try:
@@ -65,7 +64,7 @@ class Pipeline:
         micro_size: int,
         *,
         forward_only: bool,
-    ) -> list[Tensor]:
+    ) -> list[Report]:
         # Every chunk takes each micro-batch once, and needs an iterator of its own for that.
         iterators = itertools.tee(micro_batches, len(self._stage))
         # The raw chunks, never the engine: the schedule would take DeepSpeed's config for Megatron's.

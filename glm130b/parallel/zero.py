@@ -1,30 +1,34 @@
 """DeepSpeed's ZeRO: reduces gradients over the data axis, unscales, clips by the global norm, asks whether to go on,
 steps, gathers the weights.
 
-Every key of DeepSpeed's configuration that matters is written out here. Megatron's schedule runs forward and backward;
-each ``step`` is one whole accumulation (``managed_gradient_accumulation: false``).
+Megatron's schedule runs forward and backward; each ``step`` is one whole accumulation.
 """
 
 import io
 import logging
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from typing import Any
 
 import deepspeed
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
-from glm130b.config.sections import ParallelConfig, PrecisionConfig, RunConfig
-from glm130b.model.sharding import EMBEDDING, ParameterShard, parameter_shards
+from glm130b.config.sections import RunConfig
+from glm130b.model.sharding import ParameterShard, parameter_shards
 from glm130b.model.stage import Stage
+from glm130b.parallel.deepspeed_config import deepspeed_config
+from glm130b.parallel.embedding_sides import build_embedding_sides
+from glm130b.parallel.gradient_norms import GradientReader
 from glm130b.parallel.optimizer import build_optimizer
-from glm130b.parallel.shared_gradients import renew_tied_copy
+from glm130b.parallel.ownership import Owned
+from glm130b.parallel.parameter_parts import ParameterParts
+from glm130b.parallel.shared_gradients import renew_tied_copy, sum_shared_gradients
 from glm130b.parallel.topology import Topology
+from glm130b.parallel.weight_norms import WeightReader
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,23 @@ class Fragment:
     AdamW)."""
 
 
+@dataclass
+class _Update:
+    """What one step has come to."""
+
+    permit: Permit = always
+    loss_scale: float = 1.0
+    """Of the backward passes; the engine's own is the next step's as soon as DeepSpeed has looked for an overflow."""
+    reads_weights: bool = False
+    whole: float = math.inf
+    """DeepSpeed's global norm, by this rank's sum."""
+    norms: GradientNorms = NOT_FINITE
+    is_permitted: bool | None = None
+    """None until the optimizers ask."""
+    statistics: dict[str, float] = field(default_factory=dict)
+    weights: WeightReader | None = None
+
+
 class ZeroEngine:
     """One optimizer over a stage's parameters, its state sharded over the data axis."""
 
@@ -89,14 +110,16 @@ class ZeroEngine:
         if config.parallel.offload_optimizer and topology.device.type == "cuda":
             # The step is the CPU's then, and on the one thread that a process has it would take seconds.
             torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // torch.cuda.device_count()))
-        optimizer = build_optimizer(config.optimizer, stage, device=topology.device, ask=self._may_update)
+        optimizer = build_optimizer(
+            config.optimizer, stage, device=topology.device, ask=self._may_update, tell=self._updated
+        )
         # It warns of optimizers that it does not know by name, such as PyTorch's AdamW that asks first.
         logging.getLogger("DeepSpeed").addFilter(lambda record: "untested optimizer" not in record.getMessage())
         with redirect_stdout(io.StringIO()):  # its bf16 optimizer prints memory tables, whatever the log level
             self._engine, *_ = deepspeed.initialize(
                 model=stage,
                 optimizer=optimizer,
-                config=_deepspeed_config(config),
+                config=deepspeed_config(config),
                 mpu=_ModelParallelUnit(topology),
                 dist_init_required=False,
             )
@@ -111,12 +134,12 @@ class ZeroEngine:
         self._stage = stage
         self._topology = topology
         self._largest_norm = config.optimizer.clip_gradient_norm
-        self._counted_embeddings = [
-            shard.parameter for shard in parameter_shards(stage) if _is_counted(shard, topology)
-        ]
-        self._permit: Permit = always
-        self._norms = NOT_FINITE
-        self._is_permitted: bool | None = None
+        self._flat_masters: list[Tensor] = [group["params"][0] for group in self._optimizer.optimizer.param_groups]
+        self._owned = [part for shard in parameter_shards(stage) if (part := _owned(shard, topology)) is not None]
+        self._parts = ParameterParts(stage.model, self._owned)
+        self._sides = build_embedding_sides(stage, topology) if config.logging.embedding_sides else None
+        self._reader = GradientReader(self._owned, self._parts, self._sides, topology)
+        self._update = _Update()
         # From stage 2 on gradients are reduced as they come, by hooks that only the engine's own forward re-arms.
         self.wrapper: nn.Module | None = self._engine if config.parallel.zero_stage >= 2 else None
         """What the forward pass must go through instead of the model, if anything."""
@@ -133,65 +156,92 @@ class ZeroEngine:
         assert parameter.grad is not None
         return parameter.grad
 
+    def finish_gradients(self) -> None:
+        """Add up what several ranks hold of a gradient, after the last micro-batch. Collective over the job."""
+        if self._sides is not None:
+            self._sides.read_apart(self.gradient_of)
+        sum_shared_gradients(self._stage, self._topology, self.gradient_of)
+
     def step(self, learning_rate: float, *, permit: Permit = always, read_weights: bool = False) -> StepOutcome:
         """Take one optimizer step with the accumulated gradients and clear them. Collective over the whole job.
 
         ``permit`` is called once on every rank when the gradients are reduced and nothing has changed yet, and must
         answer alike everywhere; where it answers no, weights, moments and step count stay as they are, bit for bit
         (fp16's loss scale has counted a good step by then). It is not called when the gradient is not finite, which
-        never changes anything but the loss scale.
+        never changes anything but the loss scale. ``read_weights`` adds the numbers of the weights and of their change
+        to the statistics, where the update is applied.
         """
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
-        # What remains when DeepSpeed finds an overflow, and calls no optimizer.
-        self._permit, self._norms, self._is_permitted = permit, NOT_FINITE, None
+        # What remains of it when DeepSpeed finds an overflow, and calls no optimizer, is a step that is not finite.
+        update = self._update = _Update(permit=permit, loss_scale=self.loss_scale, reads_weights=read_weights)
         self._engine.step()
-        overflowed = self._norms == NOT_FINITE
-        if self._is_permitted:
+        if update.is_permitted:
             renew_tied_copy(self._stage, self._topology)
+        overflowed = update.norms == NOT_FINITE
         if overflowed and self._is_offloaded:
             # It forgets to, and would add every later gradient to the one that is not finite.
             self._optimizer.averaged_gradients = dict.fromkeys(self._optimizer.averaged_gradients)
+        if self._sides is not None:
+            self._sides.clear()
         return StepOutcome(
-            gradient_norm=self._norms.whole,
-            embedding_gradient_norm=self._norms.embedding,
-            applied=bool(self._is_permitted),
+            gradient_norm=update.norms.whole,
+            embedding_gradient_norm=update.norms.embedding,
+            applied=bool(update.is_permitted),
             overflowed=overflowed,
             loss_scale=self.loss_scale,
+            statistics=update.statistics | (update.weights.statistics() if update.weights else {}),
         )
 
+    @torch.no_grad()
     def _may_update(self) -> bool:
         """What the optimizers ask, once for each parameter group: decided at the first, it holds for the step."""
-        if self._is_permitted is None:
-            self._norms = self._gradient_norms()
-            self._is_permitted = self._norms != NOT_FINITE and self._permit(self._norms)
-        return self._is_permitted
+        update = self._update
+        about_to_step = self._optimizer.optimizer.param_groups
+        if update.is_permitted is None:
+            update.whole = float(self._optimizer._global_grad_norm)
+            norms = self._read_gradient({id(group["params"][0]) for group in about_to_step})
+            if norms is not None:
+                update.norms = GradientNorms(norms.pop("gradient_norm"), norms.pop("embedding_gradient_norm"))
+                update.statistics = norms
+            update.is_permitted = update.norms != NOT_FINITE and update.permit(update.norms)
+            if update.is_permitted and update.reads_weights:
+                update.weights = WeightReader(self._owned, self._parts, self._flat_masters, self._topology)
+        if update.is_permitted and self.loss_scale != update.loss_scale:
+            # DeepSpeed has taken the next step's scale, which has just doubled; unclipped, half the gradient is left.
+            for group in about_to_step:
+                group["params"][0].grad *= self._divisor(self.loss_scale) / self._divisor(update.loss_scale)
+        return update.is_permitted
 
-    def _gradient_norms(self) -> GradientNorms:
-        """From the clipped gradients. Every rank takes the first one's global norm: DeepSpeed sums it within each
-        replica, where the order may differ in the last bit."""
-        whole = float(self._optimizer._global_grad_norm)
-        flat_gradients = [group["params"][0].grad for group in self._optimizer.optimizer.param_groups]
-        # DeepSpeed's bf16 optimizer looks at the norm alone; here is all that it is about to use. The other one has
-        # looked at everything, and has not made the second group's flat gradient yet.
-        is_bad = any(not torch.linalg.vector_norm(g, math.inf).isfinite() for g in flat_gradients if g is not None)
-        square = 0.0
-        for parameter in self._counted_embeddings:
-            if (mapping := parameter._hp_mapping) is not None:  # type: ignore[attr-defined]
-                address = mapping.hp_fragment_address
-                fragment = flat_gradients[mapping.param_group_index].narrow(0, address.start, address.numel)
-                square += torch.linalg.vector_norm(fragment, dtype=torch.float64).square().item()
-        sums = torch.tensor(
-            [whole if self._topology.rank == 0 else 0.0, square, is_bad],
-            dtype=torch.float64,
-            device=self._topology.device,
-        )
-        dist.all_reduce(sums)
-        whole, square, num_bad = sums.tolist()
-        if num_bad:
-            return NOT_FINITE
-        clipping = max(1.0, (whole + 1e-6) / self._largest_norm)  # what DeepSpeed has divided by
-        return GradientNorms(whole=whole, embedding=math.sqrt(square) * clipping)
+    def _updated(self, groups: Sequence[dict[str, Any]]) -> None:
+        """What the optimizers tell, after each parameter group."""
+        if (reader := self._update.weights) is not None:
+            for index, flat in enumerate(self._flat_masters):
+                for group in groups:
+                    if group["params"][0] is flat:
+                        reader.updated(index, group, self._optimizer.optimizer.state)
+
+    def _read_gradient(self, ready: set[int]) -> dict[str, float] | None:
+        """At the first question. The ``ready`` groups, which the optimizer is about to step, have been unscaled and
+        clipped by then; the others are as the reduction left them."""
+        loss_scale = self._update.loss_scale
+        gradients, factors = [], []
+        for index, flat in enumerate(self._flat_masters):
+            is_ready = id(flat) in ready
+            gradient = flat.grad if is_ready or self._is_offloaded else self._unflattened(index)
+            assert gradient is not None
+            gradients.append(gradient)
+            factors.append((self._divisor(self.loss_scale) if is_ready else 1.0) / loss_scale)
+        return self._reader.read(gradients, factors, whole=self._update.whole, loss_scale=loss_scale)
+
+    def _divisor(self, loss_scale: float) -> float:
+        """What unscales and clips a gradient, by DeepSpeed's formula; it takes the next step's loss scale."""
+        whole = self._update.whole * self._update.loss_scale / loss_scale
+        return max(1.0, (whole + 1e-6) / self._largest_norm) * loss_scale
+
+    def _unflattened(self, group: int) -> Tensor:
+        """A copy of the reduced gradient of a later group, the vectors, which DeepSpeed has in pieces still."""
+        return torch.cat([piece.reshape(-1) for piece in self._optimizer.averaged_gradients[group]])
 
     @property
     def loss_scale(self) -> float:
@@ -204,20 +254,17 @@ class ZeroEngine:
 
     def fragments(self) -> Iterator[Fragment]:
         """This rank's fp32 state, as views: writing to them and calling ``publish_master_weights`` restores a run."""
-        flat_optimizer = self._optimizer.optimizer
         self._ensure_optimizer_state()
-        for parameter in self._engine.module.parameters():
-            if (mapping := parameter._hp_mapping) is None:
-                continue
-            flat = flat_optimizer.param_groups[mapping.param_group_index]["params"][0]
+        for part in self._owned:
+            flat = self._flat_masters[part.group]
+            moments = self._optimizer.optimizer.state[flat]
             tensors = {"master": flat.detach()} | {
-                name: value for name, value in flat_optimizer.state[flat].items() if value.shape == flat.shape
+                n: value for n, value in moments.items() if value.shape == flat.shape
             }
-            address = mapping.hp_fragment_address
             yield Fragment(
-                parameter=parameter,
-                start=mapping.lp_fragment_address.start,
-                state={name: tensor.narrow(0, address.start, address.numel) for name, tensor in tensors.items()},
+                parameter=part.shard.parameter,
+                start=part.parameter_start,
+                state={name: part.of(tensor) for name, tensor in tensors.items()},
             )
 
     def publish_master_weights(self) -> None:
@@ -274,58 +321,16 @@ class _ModelParallelUnit:
             setattr(self, f"get_{name}_world_size", lambda axis=axis: axis.size)
 
 
-def _is_counted(shard: ParameterShard, topology: Topology) -> bool:
-    """Whether this rank's piece of the embedding is its part of the norm: one of several copies is."""
-    is_copy = shard.is_tied_copy or (shard.is_replicated and topology.tensor.rank > 0)
-    return shard.name == EMBEDDING and not is_copy
-
-
-def _deepspeed_config(config: RunConfig) -> dict[str, Any]:
-    return {
-        "train_micro_batch_size_per_gpu": config.batch.micro_size,
-        # Megatron's schedule has already divided by the number of micro-batches.
-        "gradient_accumulation_steps": 1,
-        "managed_gradient_accumulation": False,
-        "gradient_clipping": config.optimizer.clip_gradient_norm,
-        "zero_allow_untested_optimizer": True,
-        "zero_optimization": {
-            "stage": config.parallel.zero_stage,
-            "reduce_bucket_size": config.parallel.reduce_bucket_elements,
-            "allgather_bucket_size": config.parallel.reduce_bucket_elements,
-            "overlap_comm": False,
-            **_offload(config.parallel),
-        },
-        # With the optimizer offloaded it would insist on an Adam of its own, compiled at the start of the run.
-        "zero_force_ds_cpu_optimizer": False,
-        "steps_per_print": 10**9,
-        # Under stage 2 its stopwatch would wait for the GPU in every micro-batch.
-        "timers": {"throughput": {"enabled": False}},
-        **_precision(config.precision),
-    }
-
-
-def _offload(parallel: ParallelConfig) -> dict[str, Any]:
-    if not parallel.offload_optimizer:
-        return {}
-    return {"offload_optimizer": {"device": "cpu", "pin_memory": torch.cuda.is_available()}}
-
-
-def _precision(precision: PrecisionConfig) -> dict[str, Any]:
-    if precision.dtype == "fp32":
-        return {}
-    accumulation = "fp32" if precision.accumulate_gradients_in_fp32 else precision.dtype
-    common = {"data_types": {"grad_accum_dtype": accumulation}, "communication_data_type": accumulation}
-    if precision.dtype == "bf16":
-        # Without the immediate update DeepSpeed's bf16 optimizer never sees gradients that its own backward did not
-        # make.
-        return common | {"bf16": {"enabled": True, "immediate_grad_update": True}}
-    scale = precision.loss_scale
-    return common | {
-        "fp16": {
-            "enabled": True,
-            "initial_scale_power": scale.initial_power,
-            "loss_scale_window": scale.window_steps,
-            "hysteresis": scale.hysteresis,
-            "min_loss_scale": scale.minimum,
-        }
-    }
+def _owned(shard: ParameterShard, topology: Topology) -> Owned | None:
+    """What this data rank owns of a parameter, as DeepSpeed has noted on it; None where others own all of it."""
+    if (mapping := shard.parameter._hp_mapping) is None:  # type: ignore[attr-defined]
+        return None
+    address = mapping.hp_fragment_address
+    return Owned(
+        shard=shard,
+        group=mapping.param_group_index,
+        group_start=address.start,
+        parameter_start=mapping.lp_fragment_address.start,
+        length=address.numel,
+        is_counted=not (shard.is_tied_copy or (shard.is_replicated and topology.tensor.rank > 0)),
+    )

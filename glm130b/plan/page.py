@@ -5,11 +5,15 @@ from collections.abc import Iterator
 from glm130b.config import derived
 from glm130b.config.ramp import Ramp
 from glm130b.config.sections import CheckpointConfig, ParallelConfig, RunConfig
+from glm130b.plan.cluster import Cluster
+from glm130b.plan.expense_page import expense_blocks
+from glm130b.plan.wording import millions, short, shown, span
 from glm130b.training.schedules import Schedules
 
 
-def page(config: RunConfig, *, world_size: int | None = None) -> str:
-    """Grid, parameters, step, milestones, checkpoints and guard of a valid config as text.
+def page(config: RunConfig, *, world_size: int | None = None, cluster: Cluster | None = None) -> str:
+    """Grid, parameters, step, milestones, checkpoints and guard of a valid config as text; with ``cluster`` memory,
+    step time and cost, too.
 
     Without a data-parallel size in the config and without ``world_size`` the page describes one replica of the model.
     """
@@ -20,6 +24,7 @@ def page(config: RunConfig, *, world_size: int | None = None) -> str:
         _model(config),
         _grid(config, data_size, one_replica=one_replica, world_size=world_size),
         _step(config, data_size, one_replica=one_replica),
+        *(expense_blocks(config, data_size, cluster) if cluster else ()),
         _milestones(config),
         _checkpoints(config),
         _stability(config),
@@ -56,17 +61,17 @@ def _grid(config: RunConfig, data_size: int, *, one_replica: bool, world_size: i
     layers = derived.layers_per_stage(config)
     first_layers = [chunks[0] for chunks in derived.layers_per_chunk(config)]
     whole, held = derived.parameters_per_stage(config), derived.parameters_per_stage(config, tensor)
-    replicas = _shown(data_size, most=3)
+    replicas = shown(data_size, most=3)
     names = ["..." if replica is None else f"data {replica}" for replica in replicas]
     yield f"  stage layers       parameters   a process  ranks{''.join(f'{name:>10}' for name in names)}"
-    for stage in _shown(stages, most=16):
+    for stage in shown(stages, most=16):
         if stage is None:
             yield "  ..."
             continue
-        span = f"{_span(first_layers[stage].start, len(first_layers[stage]))} ({layers[stage]})"
+        own = f"{span(first_layers[stage].start, len(first_layers[stage]))} ({layers[stage]})"
         first = [None if replica is None else (stage * data_size + replica) * tensor for replica in replicas]
-        ranks = "".join(f"{'...' if rank is None else _span(rank, tensor):>10}" for rank in first)
-        yield f"  {stage:<6}{span:11}{_millions(whole[stage]):>12}{_millions(held[stage]):>12}       {ranks}"
+        ranks = "".join(f"{'...' if rank is None else span(rank, tensor):>10}" for rank in first)
+        yield f"  {stage:<6}{own:11}{millions(whole[stage]):>12}{millions(held[stage]):>12}       {ranks}"
     yield f"  the largest process holds {max(held):,} parameters"
 
 
@@ -92,7 +97,7 @@ def _step(config: RunConfig, data_size: int, *, one_replica: bool) -> Iterator[s
             f"{micro_batches:,} micro-batches, {bubble:.1%} bubble"
         )
     flops = derived.model_flops_per_sample(config) * batch.global_size
-    yield f"  {_short(flops)}FLOP of model arithmetic in a full step"
+    yield f"  {short(flops)}FLOP of model arithmetic in a full step"
 
 
 def _milestones(config: RunConfig) -> Iterator[str]:
@@ -124,7 +129,7 @@ def _ramps(config: RunConfig) -> Iterator[tuple[str, Ramp]]:
 def _checkpoints(config: RunConfig) -> Iterator[str]:
     every = config.checkpoint.every_steps
     count = -(-Schedules(config).num_steps // every)
-    size = _short(derived.checkpoint_bytes(config))
+    size = short(derived.checkpoint_bytes(config))
     yield f"Checkpoints: one every {every:,} steps and at the end, {count:,} in all, {size}B each"
     yield f"  kept: {', '.join(_kept(config.checkpoint))}"
 
@@ -144,26 +149,3 @@ def _stability(config: RunConfig) -> Iterator[str]:
     yield f"Stability{'in a row':>26}  actions"
     for name, rule in config.stability.rules.items():
         yield f"  {name:24}{rule.in_a_row:9,}  {', '.join(rule.actions) or 'none'}"
-
-
-def _shown(count: int, *, most: int) -> list[int | None]:
-    """All indices, or ``most`` of them and None in place of the middle."""
-    if count <= most:
-        return list(range(count))
-    return [*range(most // 2), None, *range(count - most // 2, count)]
-
-
-def _span(first: int, size: int) -> str:
-    return f"{first}" if size == 1 else f"{first}-{first + size - 1}"
-
-
-def _millions(number: int) -> str:
-    return f"{number / 1e6:,.2f} M"
-
-
-def _short(number: int) -> str:
-    """Four digits and the prefix of a unit: ``1.544 T``."""
-    for power, prefix in ((18, "E"), (15, "P"), (12, "T"), (9, "G"), (6, "M")):
-        if number >= 10**power:
-            return f"{number / 10**power:.4g} {prefix}"
-    return f"{number} "

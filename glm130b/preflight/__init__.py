@@ -1,1 +1,1 @@
-"""Whether a machine, or every machine of a job, is fit to train."""
+"""Is this machine, and every machine of a job, fit for a run."""

@@ -1,4 +1,4 @@
-"""Loss on held-out documents, per objective, always on the same rows."""
+"""Loss on held-out documents, per objective and source, always on the same rows."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from glm130b.model.gradient_shrink import ShrinkFactors
 from glm130b.parallel.pipeline import Pipeline
 from glm130b.parallel.topology import Topology
 from glm130b.training.metrics import Record
-from glm130b.training.objective_loss import forward_step, mean_losses
+from glm130b.training.objective_loss import LossSums, forward_step, mean_losses
 from glm130b.training.progress import Progress
 from glm130b.training.sinks.recorder import Recorder
 
@@ -29,6 +29,7 @@ class Evaluation:
     ) -> None:
         self._config = config
         self._rows = rows
+        self._losses = LossSums(config)
         self._pipeline = pipeline
         self._topology = topology
         self._recorder = recorder
@@ -60,5 +61,5 @@ class Evaluation:
             num_micro_batches=samples // (micro_size * data.size),
             micro_size=micro_size,
         )
-        losses = mean_losses(reports, self._topology)
+        losses = mean_losses(reports, self._losses, self._topology)
         self._recorder.write(Record(kind="validation", step=progress.step, samples=progress.samples, values=losses))

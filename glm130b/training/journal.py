@@ -1,12 +1,13 @@
 """What happens to a run beside its numbers: spikes and what was done about them, failed saves, slow ranks, resumes."""
 
-import json
-import sys
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 @dataclass(frozen=True)
@@ -21,26 +22,34 @@ class Event:
     """What happened, why, and what was done, in one line."""
     details: Mapping[str, Any] = field(default_factory=dict)
     """Its numbers, as plain data."""
+    time: str = field(default_factory=_now, compare=False)
+    """When: ISO 8601, UTC, to the second."""
+
+    def __str__(self) -> str:
+        return f"step {self.step}: {self.name}: {self.message}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON: a line of ``events.jsonl``."""
+        return {
+            "time": self.time,
+            "step": self.step,
+            "name": self.name,
+            "message": self.message,
+            "details": dict(self.details),
+        }
 
 
 class Journal:
-    """Says each event on the console at once and keeps it in ``events.jsonl``, which outlives restarts and rewinds.
+    """Where the parts of a run tell what happens to it.
 
-    Lives on every rank, so that nobody has to ask who may speak; only the first one's has a folder and speaks. A file
-    system that is gone takes nothing but the line away.
+    Lives on every rank, so that nobody has to ask who may speak; only the first one's has a listener: the sinks, which
+    say each event on the console at once and keep it in ``events.jsonl``.
     """
 
-    def __init__(self, folder: Path | None) -> None:
-        """``folder`` is the run's; None keeps silent."""
-        self._file = folder / "events.jsonl" if folder else None
+    def __init__(self, listener: Callable[[Event], None] | None) -> None:
+        """``listener`` None keeps silent."""
+        self._listener = listener
 
     def tell(self, event: Event) -> None:
-        if self._file is None:
-            return
-        print(f"glm130b: step {event.step}: {event.name}: {event.message}", file=sys.stdout, flush=True)
-        line = {"time": datetime.now(timezone.utc).isoformat(timespec="seconds"), **asdict(event)}
-        try:
-            with self._file.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(line) + "\n")
-        except OSError as error:
-            print(f"glm130b: {self._file}: cannot be written ({error.strerror})", file=sys.stderr, flush=True)
+        if self._listener:
+            self._listener(event)

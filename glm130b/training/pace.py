@@ -5,17 +5,15 @@ rank therefore times a small fixed piece of its own arithmetic once a step, and 
 process that does not get to run; a slow network link it does not show.
 """
 
-import socket
 import time
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from glm130b.config.supervision import SupervisionConfig
-from glm130b.parallel.agreement import shown_by_all
-from glm130b.parallel.topology import Topology
 from glm130b.training.journal import Event, Journal
 from glm130b.training.progress import Progress
 
@@ -32,15 +30,17 @@ class Pace:
     the median: a process that runs 4 ms of every 20 does most short pieces undisturbed, and some in five times as long.
     """
 
-    def __init__(self, config: SupervisionConfig, *, topology: Topology, journal: Journal) -> None:
-        """Collective: the ranks tell each other their host names."""
+    def __init__(
+        self, config: SupervisionConfig, *, hosts: Sequence[str], device: torch.device, journal: Journal
+    ) -> None:
+        """``hosts`` by rank."""
         self._factor = config.slow_rank_factor
         self._journal = journal
-        self._hosts = shown_by_all(socket.gethostname(), topology)
+        self._hosts = hosts
         self._heard: deque[Tensor] = deque(maxlen=config.slow_rank_steps)
         self._steps_told: dict[int, int] = {}
         """The ranks that are slow, and the steps since the journal was told."""
-        self._piece = Piece(topology.device)
+        self._piece = Piece(device)
 
     def say(self) -> float:
         """Seconds of the piece."""

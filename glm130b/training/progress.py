@@ -15,10 +15,26 @@ class Progress:
     """Steps whose update was skipped: its gradient or loss was not finite, or the stability guard forbade it."""
     skipped_steps: int = 0
     """Steps that were passed over (``data.skip_steps``, or the stability guard)."""
+    overflows: int = 0
+    """Those of the skipped updates whose gradient was not finite."""
+    clipped_updates: int = 0
+    """Updates whose gradient was clipped. Checkpoints from before these two were counted begin with 0 of both."""
 
-    def after_step(self, batch_size: int, *, applied: bool) -> "Progress":
-        """The counters after one more step over ``batch_size`` rows."""
-        return replace(self._beyond(batch_size), skipped_updates=self.skipped_updates + (not applied))
+    @property
+    def applied_updates(self) -> int:
+        """Steps that changed the weights."""
+        return self.step - self.skipped_updates - self.skipped_steps
+
+    def after_step(
+        self, batch_size: int, *, applied: bool, overflowed: bool = False, clipped: bool = False
+    ) -> "Progress":
+        """The counters after one more step over ``batch_size`` rows; ``clipped`` counts if its update was applied."""
+        return replace(
+            self._beyond(batch_size),
+            skipped_updates=self.skipped_updates + (not applied),
+            overflows=self.overflows + overflowed,
+            clipped_updates=self.clipped_updates + (applied and clipped),
+        )
 
     def after_skipped_step(self, batch_size: int) -> "Progress":
         """The counters after a step whose ``batch_size`` rows were passed over."""

@@ -1,7 +1,6 @@
 """One training step: schedules -> batch -> forward and backward -> verdict -> optimizer -> one metrics record."""
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from glm130b.config.sections import RunConfig
 from glm130b.data.loader import Loader
@@ -9,8 +8,9 @@ from glm130b.model.gradient_shrink import ShrinkFactors
 from glm130b.parallel.pipeline import Pipeline
 from glm130b.parallel.topology import Topology, seed_dropout
 from glm130b.parallel.zero import NOT_FINITE, GradientNorms, StepOutcome, ZeroEngine
-from glm130b.training.metrics import Record
-from glm130b.training.objective_loss import forward_step, mean_losses
+from glm130b.training.meter import Meter
+from glm130b.training.metrics import Record, is_due
+from glm130b.training.objective_loss import forward_step
 from glm130b.training.progress import Progress
 from glm130b.training.schedules import Schedules
 from glm130b.training.stability.reading import Reading
@@ -30,6 +30,7 @@ class Stepper:
         schedules: Schedules,
         watch: Watch,
         topology: Topology,
+        meter: Meter,
         enter_phase: Callable[[str], None] = lambda phase: None,
     ) -> None:
         """``enter_phase`` is told what the process is about to do, for whoever watches it."""
@@ -40,6 +41,7 @@ class Stepper:
         self._schedules = schedules
         self._watch = watch
         self._topology = topology
+        self._meter = meter
         self._enter_phase = enter_phase
 
     def past_skipped_steps(self, progress: Progress) -> Progress:
@@ -50,7 +52,7 @@ class Stepper:
 
     def step(self, progress: Progress) -> tuple[Progress, Record]:
         """The step that begins at ``progress``. Collective over the whole job."""
-        started, waited = time.perf_counter(), self._loader.seconds_waited
+        self._meter.begin()
         samples = progress.samples
         batch_size = self._schedules.batch_size(samples)
         learning_rate = self._schedules.learning_rate(samples)
@@ -65,31 +67,27 @@ class Stepper:
             num_micro_batches=batch_size // (self._config.batch.micro_size * self._topology.data.size),
             micro_size=self._config.batch.micro_size,
         )
-        losses = mean_losses(reports, self._topology)
+        measured = self._meter.after_backward(reports)
         self._enter_phase(f"update of step {progress.step + 1}")
-        outcome = self._update(progress, losses["loss"], learning_rate)
-        after = progress.after_step(batch_size, applied=outcome.applied)
+        outcome = self._update(progress, measured.losses["loss"], learning_rate)
+        after = progress.after_step(
+            batch_size,
+            applied=outcome.applied,
+            overflowed=outcome.overflowed,
+            clipped=outcome.gradient_norm > self._config.optimizer.clip_gradient_norm,
+        )
         self._enter_phase(f"what follows step {after.step}")
-        seconds = time.perf_counter() - started
-        return after, Record(
+        scheduled = {"learning_rate": learning_rate, "batch_size": batch_size, "shrink_alpha": alpha}
+        values = {**measured.losses, **_of_the_update(outcome), **scheduled, **_counted(after), **measured.others}
+        record = Record(
             kind="train",
             step=after.step,
             samples=after.samples,
-            values=losses
-            | {
-                "gradient_norm": outcome.gradient_norm,
-                "embedding_gradient_norm": outcome.embedding_gradient_norm,
-                "learning_rate": learning_rate,
-                "batch_size": batch_size,
-                "shrink_alpha": alpha,
-                "loss_scale": outcome.loss_scale,
-                "skipped_updates": after.skipped_updates,
-                "skipped_steps": after.skipped_steps,
-                "seconds": seconds,
-                "data_wait_seconds": self._loader.seconds_waited - waited,
-                "tokens_per_second": batch_size * self._config.data.sequence_length / seconds,
-            },
+            values=values | self._meter.speed(batch_size),
+            labels=measured.labels,
         )
+        every_steps = self._config.logging.layers_every_steps
+        return after, record if is_due(after.step, every_steps) else record.without_layers()
 
     def _update(self, progress: Progress, loss: float, learning_rate: float) -> StepOutcome:
         """The optimizer's step, if the stability guard permits it."""
@@ -108,7 +106,8 @@ class Stepper:
             )
             return self._watch.permits(reading)
 
-        outcome = self._engine.step(learning_rate, permit=permits)
+        read_weights = is_due(progress.step + 1, self._config.logging.weights_every_steps)
+        outcome = self._engine.step(learning_rate, permit=permits, read_weights=read_weights)
         if outcome.overflowed:  # then nobody was asked, and nothing was changed
             permits(NOT_FINITE, overflowed=True)
         return outcome
@@ -119,3 +118,23 @@ class Stepper:
             input_side=alpha if sides.input_side else 1.0,
             logit_side=alpha if sides.logit_side else 1.0,
         )
+
+
+def _of_the_update(outcome: StepOutcome) -> Mapping[str, float]:
+    return {
+        "gradient_norm": outcome.gradient_norm,
+        "embedding_gradient_norm": outcome.embedding_gradient_norm,
+        "loss_scale": outcome.loss_scale,
+        **outcome.statistics,
+    }
+
+
+def _counted(progress: Progress) -> Mapping[str, float]:
+    """How often so far."""
+    applied = progress.applied_updates
+    return {
+        "overflows": progress.overflows,
+        "skipped_updates": progress.skipped_updates,
+        "skipped_steps": progress.skipped_steps,
+        **({"clip_share": progress.clipped_updates / applied} if applied else {}),
+    }

@@ -1,4 +1,4 @@
-"""The launch scripts, the image and the documentation say what the code does."""
+"""The launch scripts, the image and the Makefile say what the code does."""
 
 import ast
 import re
@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from glm130b.cli import COMMANDS
-
 SCRIPTS = (
     "launch/pretrain.sh",
     "launch/supervised.sh",
     "launch/start.sh",
     "launch/env.sh",
     "launch/slurm.sbatch",
+    "launch/agent.sh",
+    "tools/system_packages.sh",
     ".ci/run",
 )
 
@@ -49,6 +49,10 @@ def test_slurm_gives_the_launcher_what_it_reads(root: Path) -> None:
         assert needed in text
     assert "export MASTER_ADDR MASTER_PORT" in text
     assert "scontrol show hostnames" in text
+    said = re.findall(r"^#   (GLM130B_\w+)=", text, re.M)
+    read = "".join((root / "launch" / file).read_text() for file in ("slurm.sbatch", "agent.sh"))
+    set_here = set(re.findall(r"(GLM130B_\w+)=\"\$", text))
+    assert set(said) == set(re.findall(r"\bGLM130B_\w+", read)) - set_here
 
 
 def test_the_image_is_pinned_and_runs_without_root(root: Path) -> None:
@@ -87,14 +91,3 @@ def test_every_target_is_explained_by_help(root: Path) -> None:
         ["make", "--no-print-directory", "help"], cwd=root, capture_output=True, text=True, check=True, timeout=10
     ).stdout
     assert {line.split()[1] for line in shown.splitlines()} == explained
-
-
-def test_commands_of_the_documentation_exist(root: Path) -> None:
-    targets = set(re.findall(r"^([a-z-]+):", (root / "Makefile").read_text(), re.M))
-    pages = [root / "README.md", root / "CONTRIBUTING.md", *(root / "docs").glob("*.md")]
-    text = "\n".join(page.read_text() for page in pages)
-    make = set(re.findall(r"(?:^\s*|`)make ([a-z-]+)", text, re.M))
-    assert {"train", "test"} <= make <= targets
-    assert set(re.findall(r"(?:^\s*|`)glm130b ([a-z-]+)", text, re.M)) <= set(COMMANDS)
-    scripts = re.findall(r"\b(?:launch|configs|tools|tests|docs|benchmarks)/[\w./-]*\w", text)
-    assert [script for script in scripts if not (root / script).exists()] == []

@@ -14,7 +14,7 @@ from glm130b.config.supervision import SupervisionConfig
 from glm130b.environment import Launch
 from glm130b.parallel.topology import Topology
 from glm130b.training.interruption import Interruption
-from glm130b.training.journal import Event, Journal
+from glm130b.training.journal import Event
 from glm130b.training.metrics import Record
 from glm130b.training.pace import Pace
 from glm130b.training.progress import Progress
@@ -62,7 +62,7 @@ def paced(launch: Launch, folder: Path) -> list[Event]:
     config, _ = in_layout(small_config(), "TP2 PP2")
     told = Told()
     with joined(launch, config) as topology:
-        pace = Pace(SupervisionConfig(), topology=topology, journal=told)
+        pace = Pace(SupervisionConfig(), hosts=("here",) * 4, device=topology.device, journal=told)
         hook = RollCall([pace], topology)
         for taken in range(1, UNDISTURBED + WITHIN + 1):
             step(hook, taken, topology)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.harness.incidents import Start
+from tests.harness.records import without_machine
 
 _SAVED = re.compile(r"checkpoint saved: step (\d+)")
-_CLOCK = ("seconds", "data_wait_seconds", "tokens_per_second")
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,9 @@ class Run:
 
     @property
     def records(self) -> list[dict[str, Any]]:
-        """``metrics.jsonl`` without what the clock says: one a step, one an evaluation."""
+        """``metrics.jsonl`` without what the machine says: one a step, one an evaluation."""
         lines = (self.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-        return [{name: value for name, value in json.loads(line).items() if name not in _CLOCK} for line in lines]
+        return [without_machine(json.loads(line)) for line in lines]
 
     @property
     def steps(self) -> list[dict[str, Any]]:

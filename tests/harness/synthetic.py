@@ -14,6 +14,9 @@ _LAYOUTS = {
     "gmask": (Segment(0, 9, 21),),
     "instruction": (Segment(0, 3, 5), Segment(8, 6, 2), Segment(16, 1, 7), Segment(24, 4, 3)),
 }
+_SOURCE = {"path": "nowhere", "weight": {"start": 1.0, "end": 1.0}}
+_SOURCES = {"text": {"english": _SOURCE, "chinese": _SOURCE}, "instructions": {"english": _SOURCE}}
+"""What the rows say they are of; the same name in both sections is two sources."""
 
 
 def small_config(**sections: dict[str, Any]) -> RunConfig:
@@ -30,7 +33,7 @@ def small_config(**sections: dict[str, Any]) -> RunConfig:
             "vocab_size": VOCAB,
             "embedding_gradient_shrink": {"alpha": {"start": 0.5, "end": 0.5}},
         },
-        "data": {"tokenizer": "none", "sequence_length": SEQUENCE, "text": {}, "instructions": {}, "workers": 0},
+        "data": {"tokenizer": "none", "sequence_length": SEQUENCE, **_SOURCES, "workers": 0},
         "objective": {"instruction_share": {"start": 0.05, "end": 0.05}, "mask_share": {"start": 0.3, "end": 0.3}},
         "batch": {"micro_size": 2, "global_size": 8},
         "optimizer": {
@@ -69,4 +72,5 @@ class SyntheticRows:
                 positions[split:end] = segment.context_length // 2
             block_positions[split:end] = np.arange(1, end - split + 1)
             loss_mask[split:end] = True
-        return Row(tokens, targets, loss_mask, positions, block_positions, _LAYOUTS[objective], objective, "synthetic")
+        source = "chinese" if sample_index % 4 == 0 else "english"
+        return Row(tokens, targets, loss_mask, positions, block_positions, _LAYOUTS[objective], objective, source)

@@ -14,6 +14,7 @@ from glm130b.config.sections import RunConfig
 from glm130b.data.batches import Rows, micro_batches
 from glm130b.data.loader import Loader
 from glm130b.environment import Launch
+from glm130b.model.activation_scale import ActivationScale
 from glm130b.model.gradient_shrink import ShrinkFactors
 from glm130b.model.sharding import parameter_shards
 from glm130b.model.stage import Stage
@@ -23,12 +24,14 @@ from glm130b.parallel.placement import build_stage
 from glm130b.parallel.topology import Topology, connect, disconnect
 from glm130b.parallel.zero import ZeroEngine
 from glm130b.training.journal import Journal
+from glm130b.training.meter import Meter
 from glm130b.training.objective_loss import forward_step
 from glm130b.training.progress import Progress
 from glm130b.training.schedules import Schedules
 from glm130b.training.stability.guard import Guard
 from glm130b.training.stability.watch import Watch
 from glm130b.training.stepper import Stepper
+from tests.harness.records import without_machine
 from tests.harness.stage import initial_stage
 from tests.harness.synthetic import SyntheticRows
 
@@ -50,7 +53,7 @@ class LiveRun:
         numbers = []
         for _ in range(count):
             progress, record = self.stepper.step(progress)
-            numbers.append({"applied": progress.step - progress.skipped_updates, **record.values})
+            numbers.append({"applied": progress.applied_updates, **without_machine(record.values)})
         return progress, numbers
 
     def accumulate_gradients(self, shrink: ShrinkFactors = ShrinkFactors()) -> None:  # noqa: B008
@@ -104,7 +107,7 @@ class LiveStore(CheckpointStore):
         return self.restore(checkpoint, description)
 
 
-def live_run(config: RunConfig, launch: Launch) -> LiveRun:
+def live_run(config: RunConfig, launch: Launch, rows: Rows = SyntheticRows()) -> LiveRun:  # noqa: B008
     """Join a job and build this process's share, as ``pretrain`` does."""
     topology = connect(
         config.parallel,
@@ -117,14 +120,17 @@ def live_run(config: RunConfig, launch: Launch) -> LiveRun:
     engine = ZeroEngine(config, stage, topology)
     pipeline = Pipeline(stage, engine, topology, sequence_length=config.data.sequence_length)
     schedules = Schedules(config)
+    batches = loader(rows, schedules, topology)
+    scale = ActivationScale(stage) if config.logging.activations else None
     stepper = Stepper(
         config,
-        loader=loader(SyntheticRows(), schedules, topology),
+        loader=batches,
         pipeline=pipeline,
         engine=engine,
         schedules=schedules,
         watch=watch(config, schedules),
         topology=topology,
+        meter=meter(config, batches, topology, scale),
     )
     return LiveRun(config, topology, stage, engine, pipeline, stepper)
 
@@ -132,6 +138,12 @@ def live_run(config: RunConfig, launch: Launch) -> LiveRun:
 def watch(config: RunConfig, schedules: Schedules) -> Watch:
     """A guard that tells nobody."""
     return Watch(Guard(config.stability, schedules=schedules), Journal(None))
+
+
+def meter(config: RunConfig, rows: Loader, topology: Topology, scale: ActivationScale | None = None) -> Meter:
+    """Of ranks that each run on a machine of their own."""
+    hosts = [f"host-{rank}" for rank in range(topology.world_size)]
+    return Meter(config, loader=rows, topology=topology, hosts=hosts, activation_scale=scale)
 
 
 def loader(rows: Rows, schedules: Schedules, topology: Topology) -> Loader:

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 
 def run(root: Path, script: str, *options: str) -> str:
     command = [sys.executable, str(root / "benchmarks" / script), *options]
@@ -34,6 +36,21 @@ def test_checkpoint(root: Path) -> None:
     assert printed.startswith("machine: ")
     assert re.search(r"^in place .*stall", printed, re.MULTILINE)
     assert re.search(r"^beside .*stall", printed, re.MULTILINE)
+
+
+@pytest.mark.full
+def test_norms(root: Path) -> None:
+    tiny = ("--layers", "1", "--hidden", "32", "--sequence", "32", "--vocabulary", "64", "--rows", "2", "--steps", "2")
+    printed = run(root, "norms.py", *tiny)
+    assert printed.startswith("machine: ")
+    for reading in ("norms of the gradient", "input side as it arises", "weights and their change"):
+        assert re.search(rf"^{reading} +\d+\.\d+ s +\d+\.\d+%", printed, re.MULTILINE), reading
+
+
+def test_plan(root: Path) -> None:
+    printed = run(root, "plan.py")
+    assert len(re.findall(r"^(GLM|GPT).* +\d+\.\d+s +\d+\.\d+s +[+-]\d+\.\d% +\d+\.\d%$", printed, re.MULTILINE)) == 10
+    assert "search over 768 GPUs" in printed
 
 
 def test_rows(root: Path) -> None:

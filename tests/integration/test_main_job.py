@@ -14,21 +14,17 @@ import psutil
 import pytest
 
 from glm130b.config.load import load_config
+from tests.harness.records import without_machine
 from tests.integration.conftest import BIN, Command
 
 SHORT = ["batch.ramp=null", "evaluation.every_steps=4", "evaluation.samples=8", "checkpoint.every_steps=4"]
-TIMES = ("seconds", "data_wait_seconds", "tokens_per_second")
 TWO_STAGES = ["parallel.tensor=1", "parallel.pipeline=2", "parallel.data=1", "logging.wandb=disabled"]
 
 
 def metrics(folder: Path, kind: str = "train") -> list[dict[str, Any]]:
-    """The run's records, without what the clock says."""
+    """The run's records, without what the machine says."""
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [
-        {name: value for name, value in record.items() if name not in TIMES}
-        for record in records
-        if record["kind"] == kind
-    ]
+    return [without_machine(record) for record in records if record["kind"] == kind]
 
 
 def run_folder(demo: list[str], name: str) -> Path:

@@ -5,6 +5,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import psutil
 import pytest
@@ -141,35 +142,56 @@ def test_a_run_goes_on_with_fewer_processes(
 
 
 class Slurm:
-    """``launch/slurm.sbatch`` in a folder of its own, between a ``srun`` and a ``scontrol`` that note what they get."""
+    """``launch/slurm.sbatch`` in a folder of its own, between a ``srun`` and a ``scontrol`` that note what they get.
+    tests/cluster does it with the real ones."""
+
+    PLACE: ClassVar = {
+        "SLURM_JOB_ID": "1234",
+        "SLURM_JOB_NODELIST": "node-[001-002]",
+        "SLURM_JOB_NUM_NODES": "2",
+        "SLURM_NTASKS_PER_NODE": "8",
+    }
 
     def __init__(self, root: Path, folder: Path) -> None:
-        self._root, self._folder = root, folder
+        self._root, self.folder = root, folder
         (folder / "bin").mkdir()
         (folder / "launch").symlink_to(root / "launch")
-        self._command("srun", 'exit "$SRUN_STATUS"')
-        self._command("scontrol", 'if [ "$1" = show ]; then echo node-001; echo node-002; fi')
+        self._command(
+            "srun", 'case "$*" in *launch/*) exit "$SRUN_STATUS" ;; *" preflight "*) exit "$PREFLIGHT_STATUS" ;; esac'
+        )
+        self._command(
+            "scontrol",
+            'if [ "$2" = hostnames ]; then echo node-001; echo node-002; fi\n'
+            'if [ "$3" = node ]; then echo "NodeName=$4 Arch=x86_64 NodeAddr=10.0.0.1 NodeHostName=$4"; fi',
+        )
 
     def _command(self, name: str, then: str) -> None:
-        file = self._folder / "bin" / name
+        file = self.folder / "bin" / name
         file.write_text(f'#!/bin/bash\nprintf "%s\\n" "$MASTER_ADDR {name} $*" >>calls\n{then}\n')
         file.chmod(0o755)
 
-    def run(self, status: int, **environment: str) -> tuple[int, list[str]]:
-        """The script's own status, and the commands that it ran after ``srun``."""
-        variables = {"SLURM_JOB_ID": "1234", "SLURM_JOB_NODELIST": "node-[001-002]", "SRUN_STATUS": str(status)}
+    def calls(self, status: int = 0, preflight: int = 0, **environment: str) -> tuple[int, list[str]]:
+        """The script's own status, and the commands that it ran once it knew its first node's address."""
+        statuses = {"SRUN_STATUS": str(status), "PREFLIGHT_STATUS": str(preflight)}
         ended = subprocess.run(
             ["bash", self._root / "launch" / "slurm.sbatch", "a.yaml", "seed=7"],
-            cwd=self._folder,
-            env={"PATH": f"{self._folder / 'bin'}:/usr/bin:/bin", **variables, **environment},
+            cwd=self.folder,
+            env={"PATH": f"{self.folder / 'bin'}:/usr/bin:/bin", **self.PLACE, **statuses, **environment},
             capture_output=True,
             timeout=20,
         )
-        calls = (self._folder / "calls").read_text().splitlines()
-        (self._folder / "calls").unlink()
-        srun = "srun --kill-on-bad-exit=1 python3 -u launch/pretrain.sh a.yaml seed=7 supervision.requeue_status=75"
-        assert calls[:2] == [" scontrol show hostnames node-[001-002]", f"node-001 {srun}"]
+        calls = (self.folder / "calls").read_text().splitlines()
+        (self.folder / "calls").unlink()
+        assert calls[:2] == [" scontrol show hostnames node-[001-002]", " scontrol --oneliner show node node-001"]
+        assert all(call.startswith("10.0.0.1 ") for call in calls[2:])
         return ended.returncode, [call.partition(" ")[2] for call in calls[2:]]
+
+    def run(self, status: int, **environment: str) -> tuple[int, list[str]]:
+        """The script's own status, and the commands that it ran after the run's ``srun``."""
+        ended, (srun, *rest) = self.calls(status, GLM130B_PREFLIGHT="no", **environment)
+        words = "python3 -u launch/pretrain.sh a.yaml seed=7 supervision.requeue_status=75"
+        assert srun == f"srun --cpu-bind=none --kill-on-bad-exit=1 {words}"
+        return ended, rest
 
 
 @pytest.fixture
@@ -189,6 +211,43 @@ def test_slurm_starts_again_what_may_go_on_up_to_a_limit(status: int, slurm: Slu
     assert slurm.run(status, SLURM_RESTART_COUNT="99") == (status, requeue)
     assert slurm.run(status, SLURM_RESTART_COUNT="100") == (status, [])
     assert slurm.run(status, SLURM_RESTART_COUNT="3", GLM130B_RESTARTS="3") == (status, [])
+
+
+def test_slurm_looks_at_config_and_nodes_first(slurm: Slurm) -> None:
+    status, (plan, preflight, train) = slurm.calls()
+    assert status == 0
+    assert plan.endswith("--nodes=1 --ntasks=1 --ntasks-per-node=1 glm130b plan a.yaml seed=7 --world-size 16")
+    assert "--nodes=2 --ntasks=2 --ntasks-per-node=1 " in preflight
+    assert preflight.endswith(" glm130b preflight a.yaml seed=7 --world-size 16")
+    assert "launch/pretrain.sh" in train
+    assert "--quick" in slurm.calls(SLURM_RESTART_COUNT="1")[1][1]
+    status, calls = slurm.calls(preflight=2)
+    assert (status, len(calls)) == (2, 2)
+    status, calls = slurm.calls(preflight=137)  # a node that died is no unfit one
+    assert (status, calls[2]) == (137, "scontrol requeue 1234")
+
+
+def test_slurm_takes_every_step_into_the_container(slurm: Slurm) -> None:
+    """No container is started here: what would start one is noted."""
+    folder = slurm.folder
+    mounts = f"--container-mounts={folder}:{folder},/data:/data,/fast:/fast"
+    pyxis = f"srun --cpu-bind=none --container-image=glm.sqsh {mounts} --container-workdir={folder} "
+    _, calls = slurm.calls(GLM130B_CONTAINER="pyxis:glm.sqsh", GLM130B_MOUNTS="/data,/fast")
+    assert [call.startswith(pyxis) for call in calls] == [True] * 3
+    apptainer = f" apptainer exec --nv --bind {folder},/data --pwd {folder} glm.sif "
+    _, calls = slurm.calls(GLM130B_CONTAINER="apptainer:glm.sif", GLM130B_MOUNTS="/data", GLM130B_AGENT="torchrun")
+    inside = [call.partition(apptainer)[2].split()[:3] for call in calls]
+    assert inside == [
+        ["glm130b", "plan", "a.yaml"],
+        ["glm130b", "preflight", "a.yaml"],
+        ["bash", "launch/agent.sh", "torchrun"],
+    ]
+
+
+@pytest.mark.parametrize("wrong", [{"GLM130B_CONTAINER": "glm.sif"}, {"GLM130B_AGENT": "mpirun"}])
+def test_slurms_switches_have_no_other_values(wrong: dict[str, str], slurm: Slurm) -> None:
+    status, calls = slurm.calls(GLM130B_PREFLIGHT="no", **wrong)
+    assert (status, calls) == (2, [])
 
 
 def test_slurm_warns_the_processes_and_not_the_script(root: Path) -> None:

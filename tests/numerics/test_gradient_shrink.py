@@ -74,11 +74,11 @@ def observed_steps(launch: Launch, config: RunConfig, count: int, learns: bool) 
     (embedding,) = tied_weights(run.stage)
     update, norms = run.engine.step, []
 
-    def step(learning_rate: float, *, permit: Permit) -> StepOutcome:
+    def step(learning_rate: float, *, permit: Permit, read_weights: bool) -> StepOutcome:
         squares = {p: run.engine.gradient_of(p).double().square().sum() for p in run.stage.parameters()}
         own = squares.pop(embedding)
         norms.append((own.sqrt().item(), torch.stack(list(squares.values())).sum().sqrt().item()))
-        return update(learning_rate if learns else 0.0, permit=permit)
+        return update(learning_rate if learns else 0.0, permit=permit, read_weights=read_weights)
 
     run.engine.step = step  # type: ignore[method-assign]
     _, numbers = run.take_steps(count)

@@ -1,4 +1,5 @@
-"""No layout changes the model: losses, the global and every layer's gradient norm of twenty steps, against one process.
+"""No layout changes the model: losses and every gradient norm of twenty steps, of layers, kinds of parameters and both
+sides of the embedding, against one process.
 
 One process is itself held against plain PyTorch in ``test_against_reference.py`` and ``test_family.py``.
 """
@@ -12,7 +13,6 @@ import pytest
 from glm130b.config.sections import RunConfig
 from glm130b.environment import Launch
 from glm130b.parallel import placement
-from tests.harness.gradient_norms import train_with_layer_norms
 from tests.harness.pool import run_distributed
 from tests.harness.rounding import loss_bound, norm_bound
 from tests.harness.synthetic import small_config
@@ -126,7 +126,7 @@ def _flat(grid: dict[str, int]) -> list[Layout]:
 @cache
 def one_process(layers: int, dtype: str) -> list[StepNumbers]:
     layout = Layout(layers=layers)
-    ranks = run_distributed(train_with_layer_norms, 1, layout.config(dtype), NUM_STEPS, timeout=layout.patience - 20)
+    ranks = run_distributed(train_steps, 1, layout.config(dtype), NUM_STEPS, timeout=layout.patience - 20)
     numbers: list[StepNumbers] = ranks[0]
     # The comparison would be empty if nothing were learned, or the gradient never clipped.
     assert numbers[-1]["loss"] < numbers[0]["loss"] - 0.1
@@ -136,12 +136,12 @@ def one_process(layers: int, dtype: str) -> list[StepNumbers]:
 
 def check(layout: Layout, dtype: str, *, losses_within: float, norms_within: float) -> None:
     """Every rank's numbers are those of one process; in half precision norms are held in units of the whole norm."""
-    run = train_steps if layout.zero == 2 else train_with_layer_norms  # ZeRO 2 keeps no whole gradients to look at
     expected = one_process(layout.layers, dtype)
-    for rank in run_distributed(run, layout.world_size, layout.config(dtype), NUM_STEPS, timeout=layout.patience - 20):
+    patience = layout.patience - 20
+    for rank in run_distributed(train_steps, layout.world_size, layout.config(dtype), NUM_STEPS, timeout=patience):
         for ours, theirs in zip(rank, expected, strict=True):
-            norms = [key for key in theirs if key.startswith("gradient_norm") and (layout.zero == 1 or "/" not in key)]
-            assert layout.zero == 2 or len(norms) == layout.layers + 3  # global, layers, embedding, final norm
+            norms = [key for key in theirs if "gradient_norm" in key]
+            assert len(norms) == layout.layers + 7  # whole, layers, three kinds, embedding and its two sides
             assert ours["loss"] == pytest.approx(theirs["loss"], abs=losses_within)
             unit = 1.0 if dtype == "fp32" else theirs["gradient_norm"]
             for key in norms:

@@ -58,8 +58,8 @@ def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         ({**SLURM, "RANK": "5"}, Launch(rank=9, local_rank=3, world_size=16)),
         ({**SLURM, "SLURM_RESTART_COUNT": "2"}, Launch(rank=9, local_rank=3, world_size=16, restarts=2)),
         (
-            {**TORCHRUN, "TORCHELASTIC_RESTART_COUNT": "0", "SLURM_RESTART_COUNT": "2"},
-            Launch(rank=5, local_rank=1, world_size=8, restarts=0),
+            {**TORCHRUN, "TORCHELASTIC_RESTART_COUNT": "1", "SLURM_RESTART_COUNT": "2"},
+            Launch(rank=5, local_rank=1, world_size=8, restarts=3),
         ),
     ],
 )

@@ -1,9 +1,14 @@
-"""The console: one aligned line a step."""
+"""The console: one aligned line a step, each event, and on a terminal a progress bar below."""
 
 import sys
+import threading
+from contextlib import nullcontext
 from typing import TextIO
 
+from glm130b.training.journal import Event
 from glm130b.training.metrics import Record
+from glm130b.training.sinks.progress_bar import ProgressBar
+from glm130b.training.sinks.recorder import complain
 
 _COLUMNS = (
     ("loss", "loss", 8, ".4f"),
@@ -18,12 +23,25 @@ _COLUMNS = (
 
 
 class Console:
-    """One aligned line a step, within 80 columns; an objective without rows in the step shows a dash."""
+    """One aligned line a step, within 80 columns; an objective without rows in the step shows a dash.
 
-    def __init__(self, stream: TextIO = sys.stdout, header_every: int = 25) -> None:
-        self._stream = stream
+    It prints on the thread that trains, so that its lines stand in order with whatever else is printed.
+    """
+
+    def __init__(
+        self, stream: TextIO | None = None, *, total_samples: int | None = None, header_every: int = 25
+    ) -> None:
+        """``stream`` is stdout unless given. With ``total_samples``, the length of the run, a terminal gets a bar."""
+        self._stream = stream or sys.stdout
         self._header_every = header_every
         self._lines = 0
+        self._bar = ProgressBar(self._stream, total_samples=total_samples) if total_samples else None
+        if not self._stream.isatty():
+            self._bar = None
+        self._speaking = threading.RLock()
+
+    def begin(self, step: int) -> None:
+        """What has been printed stays."""
 
     def write(self, record: Record) -> None:
         if self._lines % self._header_every == 0:
@@ -31,12 +49,26 @@ class Console:
         self._lines += 1
         label = "valid" if record.kind == "validation" else str(record.step)
         self._print(f"{label:>8}" + "".join(self._cell(record, *column[1:]) for column in _COLUMNS).rstrip())
+        if self._bar and record.kind == "train":
+            with self._speaking:
+                self._bar.show(record)
+
+    def tell(self, event: Event) -> None:
+        self._print(f"glm130b: {event}")
+
+    def complain(self, text: str) -> None:
+        """Of another sink, on stderr; from any thread."""
+        with self._speaking, self._bar.above() if self._bar else nullcontext():
+            complain(text)
 
     def close(self) -> None:
+        if self._bar:
+            self._bar.close()
         self._stream.flush()
 
     def _print(self, line: str) -> None:
-        print(line, file=self._stream, flush=True)
+        with self._speaking, self._bar.above() if self._bar else nullcontext():
+            print(line, file=self._stream, flush=True)
 
     @staticmethod
     def _cell(record: Record, name: str, width: int, form: str) -> str:

@@ -40,6 +40,16 @@ def test_weights_without_optimizer_state_say_so(tmp_path: Path) -> None:
     assert Description.read(tmp_path) == imported != described()
 
 
+def test_what_an_older_checkpoint_has_not_counted_begins_with_none(tmp_path: Path) -> None:
+    counted = replace(described(), progress=Progress(3, 24, skipped_updates=2, overflows=1, clipped_updates=1))
+    (tmp_path / "run.json").write_text(counted.to_json())
+    assert Description.read(tmp_path) == counted
+    older = json.loads(counted.to_json())
+    del older["progress"]["overflows"], older["progress"]["clipped_updates"]
+    (tmp_path / "run.json").write_text(json.dumps(older))
+    assert Description.read(tmp_path).progress == Progress(3, 24, skipped_updates=2)
+
+
 def test_changes_are_listed_with_both_values() -> None:
     config = small_config(optimizer={"weight_decay": 0.2}, train_samples=320)
     assert described().changes(config) == {"train_samples": (160, 320), "optimizer.weight_decay": (0.1, 0.2)}

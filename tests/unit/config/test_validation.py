@@ -38,7 +38,7 @@ TINY = Path(__file__).parents[1] / "run.yaml"
         ("model.head_dim=0", "model.head_dim: 0 is too small; write 1 or more"),
         ("folder=3", "folder: 3 is not text; put it in quotes if it is meant as a name"),
         ("name=a b", "name: \"a b\" is no name; write letters, digits, '.', '_' or '-', a letter or digit first"),
-        ("logging=3", "logging: 3 is not a section; write wandb, project under the key"),
+        ("batch=3", "batch: 3 is not a section; write micro_size, global_size, ramp under the key"),
         (
             "data.text.code=[1]",
             "data.text.code: [1] is not a section; write path, weight, held_out_share under the key",
@@ -59,11 +59,14 @@ TINY = Path(__file__).parents[1] / "run.yaml"
         ("evaluation.xyz=1", "evaluation.xyz: unknown key; the keys there are every_steps, samples"),
         (
             "checkpoint={}",
-            "checkpoint.every_steps: missing; add a value",
+            "checkpoint.every_steps: missing; add a value (Steps between checkpoints; one more is saved at the end)",
         ),
         (
             "precision={}",
-            "precision.dtype: missing; add 'fp32' or 'bf16' or 'fp16'",
+            (
+                "precision.dtype: missing; add 'fp32' or 'bf16' or 'fp16' "
+                "(bf16 where the accelerator has it; fp16 scales the loss; fp32 for a CPU and for comparisons)"
+            ),
         ),
         (
             "batch={global_size: 16}",

@@ -9,6 +9,7 @@ import torch
 from glm130b.data.batch import MicroBatch, collate
 from glm130b.data.batches import micro_batches
 from glm130b.data.dataset import GLMDataset
+from glm130b.data.mixing.shares import Kind
 from tests.harness.synthetic import SyntheticRows
 
 ROWS = SyntheticRows()
@@ -37,7 +38,7 @@ def test_tensors_are_the_rows() -> None:
         assert tensor.dtype == torch.int64
         assert np.array_equal(tensor.numpy(), np.stack([getattr(row, name) for row in rows]))
     assert batch.segments == tuple(row.segments for row in rows)
-    assert batch.objectives == tuple(row.objective for row in rows)
+    assert batch.kinds == tuple(Kind(row.objective, row.source) for row in rows)
 
 
 def test_a_batch_moves_with_all_its_tensors() -> None:

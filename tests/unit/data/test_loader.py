@@ -103,7 +103,7 @@ def assert_same(found: list[MicroBatch], wanted: list[MicroBatch]) -> None:
     for one, other in zip(found, wanted, strict=True):
         for name in ("tokens_BS", "targets_BS", "positions_B2S", "loss_weights_BS"):
             assert torch.equal(getattr(one, name), getattr(other, name)), name
-        assert (one.segments, one.objectives) == (other.segments, other.objectives)
+        assert (one.segments, one.kinds) == (other.segments, other.kinds)
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])

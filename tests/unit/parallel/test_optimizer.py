@@ -6,13 +6,15 @@ from typing import Any
 import pytest
 import torch
 
-from glm130b.parallel.optimizer import AskingAdamW, AskingSGD, build_optimizer
+from glm130b.parallel.optimizer import AskingAdamW, AskingSGD, Tell, build_optimizer
 from tests.harness.synthetic import small_config
 
 
-def built(model: torch.nn.Module, answers: list[bool], **options: Any) -> torch.optim.Optimizer:
+def built(
+    model: torch.nn.Module, answers: list[bool], tell: Tell = lambda groups: None, **options: Any
+) -> torch.optim.Optimizer:
     config = small_config(optimizer=options).optimizer
-    return build_optimizer(config, model, device=torch.device("cpu"), ask=lambda: answers.pop(0))
+    return build_optimizer(config, model, device=torch.device("cpu"), ask=lambda: answers.pop(0), tell=tell)
 
 
 def test_matrices_are_decayed_and_vectors_are_not() -> None:
@@ -41,3 +43,20 @@ def test_no_changes_nothing_and_yes_is_pytorchs_step(name: str) -> None:
             theirs.step()
         assert all(torch.equal(p, q) for p, q in zip(model.parameters(), twin.parameters(), strict=True))
         assert str(ours.state_dict()["state"]) == str(theirs.state_dict()["state"])
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
+def test_it_tells_after_an_update_while_the_gradient_is_there(name: str) -> None:
+    model, told = torch.nn.Linear(3, 2), []
+    before = model.weight.detach().clone()
+
+    def tell(groups: list[dict[str, Any]]) -> None:
+        gradients = [parameter.grad.sum().item() for group in groups for parameter in group["params"]]
+        told.append((gradients, torch.equal(model.weight, before)))
+
+    ours = built(model, [False, True], tell, name=name)
+    for _ in range(2):
+        for parameter in model.parameters():
+            parameter.grad = torch.full_like(parameter, 0.5)
+        ours.step()
+    assert told == [([3.0, 1.0], False)]

@@ -14,7 +14,7 @@ from glm130b.data.objectives.row import Row
 from glm130b.environment import Launch
 from glm130b.model.gradient_shrink import ShrinkFactors
 from glm130b.model.segments import PackedSegments
-from glm130b.parallel.pipeline import ForwardStep
+from glm130b.parallel.pipeline import ForwardStep, Report
 from glm130b.parallel.topology import disconnect
 from glm130b.training.objective_loss import forward_step
 from glm130b.training.progress import Progress
@@ -43,7 +43,7 @@ def rows_of_a_step(config: RunConfig, first_sample: int = 0) -> Iterator[MicroBa
     )
 
 
-def run_micro_batches(run: LiveRun, which: str, step: ForwardStep, first_sample: int = 0) -> list[Tensor]:
+def run_micro_batches(run: LiveRun, which: str, step: ForwardStep, first_sample: int = 0) -> list[Report]:
     """One call of ``Pipeline.train`` or ``Pipeline.evaluate``."""
     batch = run.config.batch
     return getattr(run.pipeline, which)(
@@ -54,7 +54,7 @@ def run_micro_batches(run: LiveRun, which: str, step: ForwardStep, first_sample:
     )
 
 
-def all_reports(launch: Launch, config: RunConfig) -> dict[str, list[Tensor]]:
+def all_reports(launch: Launch, config: RunConfig) -> dict[str, list[Report]]:
     run = live_run(config, launch)
     step = forward_step(CPU, ShrinkFactors())
     reports = {which: run_micro_batches(run, which, step) for which in ("evaluate", "train")}
@@ -83,9 +83,8 @@ def test_reports_come_from_the_last_stage_and_are_not_divided(layout: str, micro
     for which in ("evaluate", "train"):
         assert len(last[which]) == 8 // micro_size
         for report, row_losses_B in zip(last[which], alone["by hand"], strict=True):
-            assert report[:, 1].sum() == micro_size
-            assert report[:, 0].sum().item() == pytest.approx(row_losses_B.sum().item(), rel=1e-6)
-            assert report[:, 0].sum() > 3.0 * micro_size  # ln 96 = 4.6 a row, far from its eighth
+            assert report.losses_B.tolist() == pytest.approx(row_losses_B.tolist(), rel=1e-6)
+            assert report.losses_B.sum() > 3.0 * micro_size  # ln 96 = 4.6 a row, far from its eighth
 
 
 def aliased_reports(launch: Launch, config: RunConfig) -> tuple[list[float], list[float]]:
@@ -95,7 +94,7 @@ def aliased_reports(launch: Launch, config: RunConfig) -> tuple[list[float], lis
         def run_one(batches: Iterator[MicroBatch], model: Any) -> tuple[Tensor, Any]:
             output, loss = forward_step(CPU, ShrinkFactors())(batches, model)
 
-            def loss_and_itself(token_losses_BS: Tensor) -> tuple[Tensor, Tensor]:
+            def loss_and_itself(token_losses_BS: Tensor) -> tuple[Tensor, Report]:
                 value, _ = loss(token_losses_BS)
                 return value, value.detach().clone() if copy else value.detach()
 

@@ -11,7 +11,7 @@ from comparison import Run
 
 
 def metrics(path: Path, norms: list[float | None], *, loss: float, held_out: float | None) -> Path:
-    """A ``metrics.jsonl`` as ``training/sinks.py`` writes it: losses fall to ``loss`` in equal steps of 0.1."""
+    """A ``metrics.jsonl`` as a run writes it: losses fall to ``loss`` in equal steps of 0.1."""
     losses = [loss + 0.1 * (len(norms) - step) for step in range(1, len(norms) + 1)]
     records: list[dict[str, Any]] = [{"kind": "validation", "step": 0, "samples": 0, "loss": 8.3}]
     for step, (value, norm) in enumerate(zip(losses, norms, strict=True), 1):

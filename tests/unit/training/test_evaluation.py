@@ -75,14 +75,19 @@ def test_before_a_fresh_run_every_n_steps_and_once_at_the_end(start: int, steps:
     assert asked == list(range(8)) * len(evaluated)  # always the same rows
 
 
-def test_a_loss_for_every_objective() -> None:
+def test_a_loss_for_every_objective_and_source() -> None:
     records, _ = run_distributed(evaluations, 1, config_of(2), Progress())[0]
     for record in records:
         values = record.values
-        assert set(values) == {"loss", "loss/mask", "loss/gmask", "loss/instruction"}
+        objectives, sources = ("mask", "gmask", "instruction"), ("text.english", "text.chinese", "instructions.english")
+        assert set(values) == {"loss", *(f"loss/{part}" for part in (*objectives, *sources))}
         # Of four rows two are [gMASK], one is [MASK] and one an instruction.
         mean = (2 * values["loss/gmask"] + values["loss/mask"] + values["loss/instruction"]) / 4
         assert values["loss"] == pytest.approx(mean)
+        # One of the [gMASK] rows is Chinese.
+        texts = (2 * values["loss/gmask"] + values["loss/mask"] - values["loss/text.chinese"]) / 2
+        assert values["loss/text.english"] == pytest.approx(texts)
+        assert values["loss/instructions.english"] == values["loss/instruction"]
 
 
 def test_dropout_is_off() -> None:

@@ -3,7 +3,7 @@
 import json
 import math
 
-from glm130b.training.metrics import Record
+from glm130b.training.metrics import Record, is_due
 from glm130b.training.sinks.recorder import Recorder
 
 
@@ -32,6 +32,24 @@ def test_what_is_not_finite_is_none() -> None:
     assert [line[name] for name in values] == [None, None, None, 8]
     json.dumps(line, allow_nan=False)
     assert math.isnan(values["loss"])
+
+
+def test_layers_can_be_left_out() -> None:
+    values = {
+        "gradient_norm": 1.0,
+        "gradient_norm/ffn": 0.5,
+        "gradient_norm/layer.0": 0.5,
+        "update_ratio/layer.11": 0.1,
+    }
+    record = Record(kind="train", step=2, samples=16, values=values, labels={"slowest_host": "a"})
+    left = record.without_layers()
+    assert left.values == {"gradient_norm": 1.0, "gradient_norm/ffn": 0.5}
+    assert (left.kind, left.step, left.samples, left.labels) == ("train", 2, 16, {"slowest_host": "a"})
+
+
+def test_what_is_due_every_so_many_steps_is_due_in_the_first() -> None:
+    assert [step for step in range(1, 13) if is_due(step, 5)] == [1, 5, 10]
+    assert all(is_due(step, 1) for step in range(1, 4))
 
 
 def test_every_sink_gets_every_record_in_order() -> None:

@@ -1,4 +1,4 @@
-"""The loss of rows and its report per objective."""
+"""The loss of rows and its report per objective and source."""
 
 import math
 from collections.abc import Sequence
@@ -9,19 +9,21 @@ import torch
 from torch import Tensor, nn
 
 from glm130b.data.batch import MicroBatch, collate
-from glm130b.data.dataset import OBJECTIVES
+from glm130b.data.mixing.shares import Kind
 from glm130b.environment import Launch
 from glm130b.model.gradient_shrink import ShrinkFactors
 from glm130b.model.segments import PackedSegments
 from glm130b.parallel.device import open_device
 from glm130b.parallel.pipeline import LossFunction
 from glm130b.parallel.topology import connect, disconnect
-from glm130b.training.objective_loss import forward_step, mean_losses, sums_by_objective
+from glm130b.training.objective_loss import LossSums, RowLosses, forward_step, mean_losses
 from tests.harness.pool import run_distributed
 from tests.harness.synthetic import SyntheticRows, small_config
 
 SHRINK = ShrinkFactors(input_side=0.25, logit_side=0.5)
-Rows = Sequence[tuple[float, str]]
+Rows = Sequence[tuple[float, Kind]]
+MASK, GMASK, CHINESE = Kind("mask", "english"), Kind("gmask", "english"), Kind("gmask", "chinese")
+INSTRUCTION = Kind("instruction", "english")
 
 
 class Stage(nn.Module):
@@ -69,9 +71,8 @@ def test_a_row_weighs_the_same_however_few_tokens_it_predicts() -> None:
     value, report = loss(output)
     means = [token_losses_BS[row][mask_BS[row]].mean().item() for row in range(2)]
     assert value.item() == pytest.approx(sum(means) / 2)
-    expected = {"mask": (means[0], 1), "smask": (0, 0), "gmask": (means[1], 1), "instruction": (0, 0)}
-    for name, pair in zip(OBJECTIVES, report.tolist(), strict=True):
-        assert pair == pytest.approx(expected[name])
+    assert report.losses_B.tolist() == pytest.approx(means)
+    assert report.kinds == (MASK, GMASK)
 
 
 def test_tokens_outside_the_loss_mask_count_for_nothing() -> None:
@@ -85,22 +86,31 @@ def test_the_report_is_neither_the_loss_nor_part_of_its_graph() -> None:
     batch = collate([SyntheticRows()[1]])
     _, output, loss = losses_of(batch, torch.full((1, 32), 2.0, requires_grad=True))
     value, report = loss(output)
-    assert not report.requires_grad
+    assert not report.losses_B.requires_grad
     with torch.no_grad():
         value.div_(8)  # Megatron's schedule divides in place
-    assert report.sum(dim=0).tolist() == pytest.approx([2.0, 1.0])
+    assert report.losses_B.tolist() == pytest.approx([2.0])
     value.backward()
 
 
-def test_sums_by_objective_are_exact() -> None:
-    sums = sums_by_objective(torch.tensor([1.5, 2.0, 0.25]), ("instruction", "mask", "instruction"))
-    assert sums.dtype == torch.float64
-    assert dict(zip(OBJECTIVES, sums.tolist(), strict=True)) == {
-        "mask": [2.0, 1.0],
-        "smask": [0.0, 0.0],
-        "gmask": [0.0, 0.0],
-        "instruction": [1.75, 2.0],
+def test_a_row_is_added_to_its_objective_and_its_source() -> None:
+    losses = LossSums(small_config())
+    reports = [
+        RowLosses(torch.tensor([1.5, 2.0]), (INSTRUCTION, MASK)),
+        RowLosses(torch.tensor([0.25, 8.0]), (INSTRUCTION, CHINESE)),
+    ]
+    sums = losses.of(reports)
+    assert losses.means(sums) == {
+        "loss": 11.75 / 4,
+        "loss/mask": 2.0,
+        "loss/gmask": 8.0,
+        "loss/instruction": 0.875,
+        "loss/text.english": 2.0,
+        "loss/text.chinese": 8.0,
+        "loss/instructions.english": 0.875,  # another source than the text of that name
     }
+    assert losses.means([2 * number for number in sums]) == losses.means(sums)
+    assert losses.means(losses.of([])) == {}
 
 
 def means(launch: Launch, tensor: int, micro_size: int, rows: Rows) -> dict[str, float]:
@@ -111,32 +121,44 @@ def means(launch: Launch, tensor: int, micro_size: int, rows: Rows) -> dict[str,
     )
     groups = [rows[first : first + micro_size] for first in range(0, len(rows), micro_size)]
     reports = [
-        sums_by_objective(torch.tensor([loss for loss, _ in group]), [objective for _, objective in group])
+        RowLosses(torch.tensor([loss for loss, _ in group]), tuple(kind for _, kind in group))
         for group in groups[topology.data.rank :: topology.data.size]
     ]
-    losses = mean_losses(reports, topology)
+    losses = mean_losses(reports, LossSums(small_config()), topology)
     disconnect()
-    return losses
+    return dict(losses)
 
 
 def test_means_do_not_depend_on_ranks_or_micro_batches() -> None:
-    rows = [(0.5 + 0.375 * row, ("gmask", "mask", "gmask", "instruction")[row % 4]) for row in range(8)]
-    by_objective = {name: [loss for loss, objective in rows if objective == name] for name in OBJECTIVES}
-    expected = {"loss": sum(loss for loss, _ in rows) / 8} | {
-        f"loss/{name}": sum(losses) / len(losses) for name, losses in by_objective.items() if losses
-    }
+    rows = [(0.5 + 0.375 * row, (CHINESE, MASK, GMASK, INSTRUCTION)[row % 4]) for row in range(8)]
+    groups: dict[str, list[float]] = {}
+    for loss, kind in rows:
+        for name in ("loss", f"loss/{kind.objective}", f"loss/{kind.section}.{kind.source}"):
+            groups.setdefault(name, []).append(loss)
+    expected = {name: sum(losses) / len(losses) for name, losses in groups.items()}
+    assert len(expected) == 7
     for tensor, world_size, micro_size in ((1, 1, 1), (1, 1, 8), (1, 2, 2), (1, 2, 4), (2, 4, 1)):
         for losses in run_distributed(means, world_size, tensor, micro_size, rows):
             assert losses == pytest.approx(expected, rel=1e-12)
 
 
 def test_an_objective_that_one_rank_lacks_is_the_mean_of_the_others() -> None:
-    rows = [(1.0, "mask"), (2.0, "mask"), (5.0, "gmask"), (7.0, "gmask")]
+    rows = [(1.0, MASK), (2.0, MASK), (5.0, CHINESE), (7.0, CHINESE)]
     first, second = run_distributed(means, 2, 1, 2, rows)
-    assert first == second == {"loss": 3.75, "loss/mask": 1.5, "loss/gmask": 6.0}
+    assert (
+        first
+        == second
+        == {
+            "loss": 3.75,
+            "loss/mask": 1.5,
+            "loss/gmask": 6.0,
+            "loss/text.english": 1.5,
+            "loss/text.chinese": 6.0,
+        }
+    )
 
 
 def test_an_objective_that_nobody_has_is_left_out() -> None:
-    losses = run_distributed(means, 1, 1, 1, [(1.0, "gmask"), (3.0, "gmask")])[0]
-    assert losses == {"loss": 2.0, "loss/gmask": 2.0}
+    losses = run_distributed(means, 1, 1, 1, [(1.0, GMASK), (3.0, GMASK)])[0]
+    assert losses == {"loss": 2.0, "loss/gmask": 2.0, "loss/text.english": 2.0}
     assert all(math.isfinite(loss) for loss in losses.values())

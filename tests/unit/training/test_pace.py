@@ -1,13 +1,9 @@
 """A slow rank is named, once, and nobody else ever is."""
 
-from typing import Any, cast
-
 import pytest
 import torch
 
 from glm130b.config.supervision import SupervisionConfig
-from glm130b.parallel.topology import Topology
-from glm130b.training import pace
 from glm130b.training.pace import Pace, Piece
 from glm130b.training.progress import Progress
 from tests.harness.journal import Told
@@ -29,14 +25,9 @@ def told() -> ToldLines:
 
 
 @pytest.fixture
-def listener(told: ToldLines, monkeypatch: pytest.MonkeyPatch) -> Pace:
-    monkeypatch.setattr(pace, "shown_by_all", lambda host, topology: ("n0", "n1", "n2", "n3"))
+def listener(told: ToldLines) -> Pace:
     config = SupervisionConfig(slow_rank_factor=2.0, slow_rank_steps=WINDOW)
-
-    class OnCPU:
-        device = torch.device("cpu")
-
-    return Pace(config, topology=cast(Topology, cast(Any, OnCPU())), journal=told)
+    return Pace(config, hosts=("n0", "n1", "n2", "n3"), device=torch.device("cpu"), journal=told)
 
 
 def hear(listener: Pace, steps: range, *seconds: float) -> None:

@@ -17,6 +17,15 @@ def test_a_skipped_update_is_a_step_like_any_other() -> None:
     assert progress == Progress(step=4, samples=32, skipped_updates=2)
 
 
+def test_an_overflow_is_a_skipped_update_and_clips_nothing() -> None:
+    progress = Progress(step=5, samples=40, skipped_updates=1, skipped_steps=2)
+    assert progress.applied_updates == 2
+    progress = progress.after_step(8, applied=False, overflowed=True, clipped=True)
+    assert (progress.skipped_updates, progress.overflows, progress.clipped_updates) == (2, 1, 0)
+    progress = progress.after_step(8, applied=True, clipped=True).after_step(8, applied=True)
+    assert (progress.applied_updates, progress.overflows, progress.clipped_updates) == (4, 1, 1)
+
+
 def test_counters_do_not_change_in_place() -> None:
     before = Progress()
     before.after_step(8, applied=False)

@@ -24,17 +24,22 @@ from glm130b.training.schedules import Schedules
 from glm130b.training.stability.reading import Reading
 from glm130b.training.stepper import Stepper
 from tests.harness.pool import run_distributed
+from tests.harness.records import without_machine
 from tests.harness.synthetic import SyntheticRows, small_config
-from tests.harness.training import live_run, loader, watch
+from tests.harness.training import live_run, loader, meter, watch
 
-TIMES = ("seconds", "data_wait_seconds", "tokens_per_second")
 PHASES = ("forward and backward of", "update of", "what follows")
 KEYS = {
-    *("loss", "loss/mask", "loss/gmask", "loss/instruction", "learning_rate", "batch_size"),
+    *("loss", "loss/mask", "loss/gmask", "loss/instruction"),
+    *("loss/text.english", "loss/text.chinese", "loss/instructions.english"),
+    *("learning_rate", "batch_size"),
     *("gradient_norm", "embedding_gradient_norm"),
-    *("shrink_alpha", "loss_scale", "skipped_updates", "skipped_steps"),
-    *("seconds", "data_wait_seconds", "tokens_per_second"),
+    *("shrink_alpha", "loss_scale", "overflows", "skipped_updates", "skipped_steps", "clip_share"),
+    *("seconds", "data_wait_seconds", "samples_per_second", "tokens_per_second", "teraflops_per_gpu"),
+    *("rank_seconds/min", "rank_seconds/median", "rank_seconds/max", "slowest_rank", "memory_resident_gib"),
 }
+
+OF_THE_ENGINE = ("gradient_norm/", "embedding_gradient_norm/", "parameter_norm", "update_ratio", "second_moment/")
 
 
 class Asked(NamedTuple):
@@ -45,6 +50,7 @@ class Asked(NamedTuple):
     micro_size: int
     shrink: ShrinkFactors
     learning_rate: float
+    read_weights: bool
 
 
 class Parts(nn.Module):
@@ -77,26 +83,35 @@ class Parts(nn.Module):
 
     at_minimum_scale = False
 
-    def step(self, learning_rate: float, *, permit: Permit) -> StepOutcome:
-        self.asked.append(Asked(list(self._samples), *self._micro, self._shrink, learning_rate))
+    def step(self, learning_rate: float, *, permit: Permit, read_weights: bool) -> StepOutcome:
+        self.asked.append(Asked(list(self._samples), *self._micro, self._shrink, learning_rate, read_weights))
         overflowed = len(self.asked) % 3 == 0
         norms = NOT_FINITE if overflowed else GradientNorms(whole=0.5, embedding=0.25)
         applied = not overflowed and permit(norms)
-        return StepOutcome(norms.whole, norms.embedding, applied=applied, overflowed=overflowed, loss_scale=64.0)
+        return StepOutcome(
+            norms.whole,
+            norms.embedding,
+            applied=applied,
+            overflowed=overflowed,
+            loss_scale=64.0,
+            statistics={"gradient_norm/ffn": 0.25, "gradient_norm/layer.3": 0.125},
+        )
 
 
 def asked_in(launch: Launch, config: RunConfig, count: int) -> tuple[list[Asked], list[tuple[Progress, Record]]]:
     topology = live_run(config, launch).topology
     parts: Any = Parts()
     schedules = Schedules(config)
+    rows = loader(parts, schedules, topology)
     stepper = Stepper(
         config,
-        loader=loader(parts, schedules, topology),
+        loader=rows,
         pipeline=parts,
         engine=parts,
         schedules=schedules,
         watch=watch(config, schedules),
         topology=topology,
+        meter=meter(config, rows, topology),
     )
     progress, results = Progress(), []
     for _ in range(count):
@@ -137,9 +152,7 @@ def test_data_parallel_ranks_share_the_rows_of_a_step() -> None:
     assert [step.samples for step in second] == [[2, 3], [6, 7], [10, 11, 14, 15]]
     assert [step.num_micro_batches for step in first] == [1, 1, 2]
     for (_, one), (_, two) in zip(first_results, second_results, strict=True):
-        assert {k: v for k, v in one.values.items() if k not in TIMES} == {
-            k: v for k, v in two.values.items() if k not in TIMES
-        }
+        assert without_machine(one.values) == without_machine(two.values)
 
 
 def test_schedules_are_read_where_the_step_begins() -> None:
@@ -166,6 +179,23 @@ def test_a_skipped_update_is_counted_and_consumes_its_rows() -> None:
         assert record.values["loss_scale"] == 64.0
 
 
+def test_clipped_updates_are_counted_among_those_that_were_made() -> None:
+    """Every gradient has the norm 0.5; the third is not finite, and changes nothing."""
+    for largest, share in ((0.5, 0.0), (0.4, 1.0)):
+        config = ramped_config(optimizer={**small_config().optimizer.model_dump(), "clip_gradient_norm": largest})
+        _, results = run_distributed(asked_in, 1, config, 4)[0]
+        assert [record.values["clip_share"] for _, record in results] == [share] * 4
+        assert [record.values["overflows"] for _, record in results] == [0, 0, 1, 1]
+
+
+def test_weights_and_layers_are_read_every_so_many_steps() -> None:
+    config = ramped_config(logging={"weights_every_steps": 3, "layers_every_steps": 2, "wandb": "disabled"})
+    asked, results = run_distributed(asked_in, 1, config, 6)[0]
+    assert [step.read_weights for step in asked] == [True, False, True, False, False, True]
+    assert ["gradient_norm/layer.3" in record.values for _, record in results] == [True, True, False, True, False, True]
+    assert {record.values["gradient_norm/ffn"] for _, record in results} == {0.25}
+
+
 def real_records(launch: Launch, config: RunConfig, count: int) -> tuple[Progress, list[Record]]:
     run = live_run(config, launch)
     progress, records = Progress(), []
@@ -179,7 +209,8 @@ def real_records(launch: Launch, config: RunConfig, count: int) -> tuple[Progres
 def test_a_record_is_complete_and_finite() -> None:
     _, records = run_distributed(real_records, 1, small_config(), 2)[0]
     for record in records:
-        assert set(record.values) == KEYS
+        assert {name for name in record.values if not name.startswith(OF_THE_ENGINE)} == KEYS
+        assert record.labels == {"slowest_host": "host-0"}
         assert all(math.isfinite(value) for value in record.values.values())
         assert record.values["tokens_per_second"] == pytest.approx(8 * 32 / record.values["seconds"])
         assert record.values["loss_scale"] == 1.0
@@ -198,14 +229,16 @@ def looked_at(launch: Launch, config: RunConfig) -> tuple[list[Reading], list[Re
             return len(readings) > 1
 
     only: Any = SecondOnly()
+    rows = loader(SyntheticRows(), Schedules(config), run.topology)
     stepper = Stepper(
         config,
-        loader=loader(SyntheticRows(), Schedules(config), run.topology),
+        loader=rows,
         pipeline=run.pipeline,
         engine=run.engine,
         schedules=Schedules(config),
         watch=only,
         topology=run.topology,
+        meter=meter(config, rows, run.topology),
         enter_phase=phases.append,
     )
     progress, records = Progress(), []
@@ -233,8 +266,9 @@ def test_an_fp16_overflow_is_a_skipped_update() -> None:
     scale = {"initial_power": 32, "hysteresis": 1}
     config = small_config(precision={"dtype": "fp16", "loss_scale": scale})
     progress, records = run_distributed(real_records, 1, config, 2)[0]
-    assert progress == Progress(step=2, samples=16, skipped_updates=2)
+    assert progress == Progress(step=2, samples=16, skipped_updates=2, overflows=2)
     assert [record.values["skipped_updates"] for record in records] == [1, 2]
+    assert not any("clip_share" in record.values for record in records)  # nothing was updated
     assert [record.values["loss_scale"] for record in records] == [2.0**31, 2.0**30]
     assert [record.to_dict()["gradient_norm"] for record in records] == [None, None]
     assert all(math.isfinite(record.values["loss"]) for record in records)

@@ -1,0 +1,52 @@
+"""``glm130b dashboard``: a page of Weights & Biases with what matters in a run."""
+
+from argparse import ArgumentParser, Namespace
+from importlib.util import find_spec
+from pathlib import Path
+
+from glm130b.config import yaml_dialect
+from glm130b.config.errors import UserError
+from glm130b.config.sections import LoggingConfig
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="folders of the runs to show, such as runs/tiny; or all")
+    parser.add_argument("--project", help="where the runs are; the first run's logging.project unless given")
+    parser.add_argument("--entity", help="team or user; the first run's logging.entity, or the account's own")
+    parser.add_argument("--dry-run", type=Path, metavar="FILE", help="write the page as JSON, and call nobody")
+
+
+def run(arguments: Namespace) -> int:
+    """Save the page and print its address; ``UserError`` without a run, an account, a network or the package."""
+    if find_spec("wandb_workspaces") is None:
+        raise UserError("dashboard: the package wandb-workspaces is not installed; run `pip install 'glm130b[report]'`")
+    from glm130b.report.dashboard import account, as_json, save, workspace
+
+    folders = [Path(folder) for folder in arguments.runs]
+    logging = _logging(folders)
+    entity, project = arguments.entity or logging.entity, arguments.project or logging.project
+    names = [folder.resolve().name for folder in folders]
+    if arguments.dry_run:
+        page = as_json(workspace(project=project, entity=entity or "", runs=names))
+        arguments.dry_run.write_text(page, encoding="utf-8")
+        print(f"{arguments.dry_run}: the page of project {project}, not saved")
+    else:
+        default_entity = account()
+        print(save(workspace(project=project, entity=entity or default_entity, runs=names)))
+    return 0
+
+
+def _logging(folders: list[Path]) -> LoggingConfig:
+    """Of the first run, whose other sections may be those of another version."""
+    problems = [f"{folder}: is no run's folder, it has no config.yaml" for folder in folders if not _is_run(folder)]
+    if problems:
+        raise UserError(problems)
+    if not folders:
+        return LoggingConfig()
+    file = folders[0] / "config.yaml"
+    logging = yaml_dialect.parse(file.read_text(encoding="utf-8"), origin=str(file)).get("logging", {})
+    return LoggingConfig(**{key: logging[key] for key in ("project", "entity") if key in logging})
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / "config.yaml").is_file()

@@ -1,0 +1,30 @@
+"""The status that a run under torchrun's agent would have ended with: ``python3 launch/torchrun_status.py STATUS
+PROCESSES CONFIG [section.key=value ...]`` ends with it.
+
+STATUS is torchrun's own, 0 or 1. What the run has left in its folder, and its config, tell the rest.
+"""
+
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from glm130b.config.errors import UserError
+from glm130b.launcher import checked_config
+
+STOPPED = 3
+
+
+def main(status: int, processes: int, words: Sequence[str]) -> int:
+    try:
+        config = checked_config(words[0], words[1:], processes)
+    except UserError as error:
+        return error.exit_status  # every process has told it before
+    word = ""
+    with suppress(OSError):  # a run that fell has left none
+        word = (Path(config.folder) / config.name / "ended").read_text(encoding="utf-8").strip()
+    return {"requeue": config.supervision.requeue_status, "stopped": STOPPED}.get(word, status)
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]))

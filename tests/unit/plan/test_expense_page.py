@@ -1,0 +1,53 @@
+"""Memory, time and cost as the page shows them."""
+
+from pathlib import Path
+
+import pytest
+
+from glm130b.config.load import load_config
+from glm130b.plan.cluster import read_hardware
+from glm130b.plan.page import page
+
+CONFIGS = Path(__file__).parents[3] / "configs"
+PRESETS = sorted([*CONFIGS.glob("*.yaml"), *CONFIGS.glob("families/*.yaml")])
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
+def test_every_preset_fits_80_columns(preset: Path) -> None:
+    lines = page(load_config(preset), cluster=read_hardware("h200")).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert all(line == line.rstrip() for line in lines)
+
+
+def test_glm_130b() -> None:
+    text = page(load_config(CONFIGS / "glm-130b.yaml"), cluster=read_hardware("a100-40g", price=1.5))
+    for expected in (
+        "Memory of one GPU in GiB: a100-40g has 40.00",
+        "it fits: stage 0 is the fullest with",
+        "Time of a full step on 768 GPUs",
+        "bubble 3.8% of the pipeline",
+        "The run: 55,014 steps, 450 Gtokens, $1.5 a GPU hour",
+        "65% of the peak, as above",
+        "attention by sdpa, which keeps no scores; pointwise fused",
+    ):
+        assert expected in text
+    assert "a real step is slower" not in text
+
+
+def test_what_does_not_fit_is_said_loudly() -> None:
+    config = load_config(CONFIGS / "glm-130b.yaml", ["parallel.recompute=none"])
+    assert "IT DOES NOT FIT: stage 0 needs" in page(config, cluster=read_hardware("a100-40g"))
+
+
+def test_an_offloaded_optimizer_is_told_by_machine() -> None:
+    config = load_config(CONFIGS / "glm-130b.yaml", ["parallel.offload_optimizer=true"])
+    assert "GiB are in the memory of each machine" in page(config, cluster=read_hardware("a100-40g"))
+
+
+def test_a_tiny_model_waits_for_launches() -> None:
+    assert "a real step is slower" in page(load_config(CONFIGS / "tiny.yaml"), cluster=read_hardware("a100-40g"))
+
+
+def test_without_hardware_none_of_it_is_there() -> None:
+    text = page(load_config(CONFIGS / "glm-130b.yaml"))
+    assert not any(word in text for word in ("Memory", "Time of", "The run", "Assumed"))

@@ -1,0 +1,60 @@
+"""The search: legal, complete, fitting, fastest first."""
+
+from pathlib import Path
+
+import pytest
+
+from glm130b.config.load import load_config
+from glm130b.config.rules import problems
+from glm130b.plan.cluster import read_hardware
+from glm130b.plan.search import Found, search
+
+CONFIGS = Path(__file__).parents[3] / "configs"
+RUN = Path(__file__).parents[1] / "run.yaml"
+
+
+@pytest.fixture(scope="module")
+def published() -> Found:
+    return search(load_config(CONFIGS / "glm-130b.yaml"), read_hardware("a100-40g"), world_size=768)
+
+
+def test_the_published_grid_is_among_the_best_three(published: Found) -> None:
+    assert (4, 8, 24) in [candidate.grid for candidate in published.best[:3]]
+    assert published.as_it_is is not None
+    assert published.as_it_is.grid == (4, 8, 24)
+
+
+def test_the_best_are_in_order_and_fit(published: Found) -> None:
+    times = [candidate.seconds for candidate in published.best]
+    assert times == sorted(times)
+    assert all(candidate.memory_bytes <= 40 * 2**30 for candidate in published.best)
+    assert len({candidate.grid for candidate in published.best}) == len(published.best)
+
+
+def test_every_layout_is_counted_once(published: Found) -> None:
+    fallen = sum(published.broken_rules.values())
+    assert published.num_tried == published.num_fitting + published.num_too_large + fallen
+    assert min(published.num_fitting, published.num_too_large, fallen) > 0
+
+
+def test_the_overrides_make_the_layout_and_break_no_rule(published: Found) -> None:
+    original = load_config(CONFIGS / "glm-130b.yaml")
+    for candidate in published.best:
+        pasted = load_config(CONFIGS / "glm-130b.yaml", candidate.overrides(original), world_size=768)
+        assert pasted == candidate.config
+        assert not problems(pasted, world_size=768)
+
+
+def test_smaller_memory_leaves_fewer_layouts() -> None:
+    config = load_config(RUN)
+    roomy = search(config, read_hardware("a100-40g"), world_size=8)
+    least = min(candidate.memory_bytes for candidate in roomy.best)
+    tight = search(config, read_hardware(f"a100-40g,memory={least / 2**30}"), world_size=8)
+    none = search(config, read_hardware("a100-40g,memory=1"), world_size=8)
+    assert roomy.num_fitting > tight.num_fitting > none.num_fitting == 0
+    assert roomy.num_tried == tight.num_tried == none.num_tried
+    assert not none.best
+
+
+def test_a_config_for_other_gpus_is_not_compared() -> None:
+    assert search(load_config(RUN), read_hardware("h100"), world_size=4).as_it_is is None

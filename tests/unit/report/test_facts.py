@@ -1,0 +1,58 @@
+"""What a person asks first."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.invented_run import write_run
+from glm130b.report.facts import facts, short
+from glm130b.report.reading import RunHistory, read_run
+
+CONFIG = "train_samples: 160\ndata:\n  sequence_length: 256\n"
+
+
+def run_of(folder: Path, **more: Any) -> RunHistory:
+    records = [
+        {"kind": "train", "step": n, "samples": 4 * n, "loss": 9.0 if n <= 10 else 2.0, "seconds": 90.0, "overflows": n}
+        for n in range(1, 21)
+    ]
+    validation = {"kind": "validation", "step": 20, "samples": 80, "loss": 2.125}
+    return read_run(write_run(folder, [*records, validation], config=CONFIG, **more), name="run")
+
+
+def test_facts(tmp_path: Path) -> None:
+    resume = {"time": "t", "step": 10, "name": "resume", "message": "", "details": {}}
+    run = run_of(tmp_path, events=[resume, resume], ended="requeue")
+    assert dict(facts(run)) == {
+        "Status": "requeue",
+        "Last step": "20",
+        "Samples": "80 (50%)",
+        "Tokens": "20,480",
+        "Loss": "2.0000",
+        "Validation loss": "2.1250",
+        "Time in steps": "30 min 0 s",
+        "Restarts": "2",
+        "Overflows": "20",
+    }
+
+
+def test_a_run_without_an_end_is_running_or_has_fallen_silent(tmp_path: Path) -> None:
+    run = run_of(tmp_path)
+    assert dict(facts(run, now=run.written + timedelta(minutes=5)))["Status"] == "running"
+    late = dict(facts(run, now=run.written + timedelta(hours=5)))["Status"]
+    assert late == f"silent since {run.written:%Y-%m-%d %H:%M} UTC"
+
+
+def test_what_is_not_known_is_a_dash(tmp_path: Path) -> None:
+    run = read_run(write_run(tmp_path, [{"kind": "validation", "step": 0, "samples": 0, "loss": None}]), name="run")
+    known = dict(facts(run))
+    assert [known[name] for name in ("Tokens", "Loss", "Time in steps", "Restarts", "Overflows")] == ["–"] * 5
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), [(999, "999"), (999_999, "999,999"), (4.01e11, "401 billion"), (1.5e12, "1.5 trillion")]
+)
+def test_large_numbers_are_words(number: float, words: str) -> None:
+    assert short(number) == words
