@@ -5,8 +5,7 @@ from pathlib import Path
 
 import torch
 
-PEAK_TFLOPS = {"A100": 312.0, "H100": 989.0, "H200": 989.0}
-"""Dense fp16 and bf16 matrix products of the SXM boards, from NVIDIA's data sheets."""
+from glm130b.config.hardware import recognised
 
 
 def describe_machine(device: torch.device) -> str:
@@ -20,11 +19,12 @@ def describe_machine(device: torch.device) -> str:
 
 
 def peak_tflops(device: torch.device) -> float | None:
-    """Of a GPU that the table knows."""
+    """In fp16 and bf16, of a GPU that we know."""
     if device.type != "cuda":
         return None
-    name = torch.cuda.get_device_name(device)
-    return next((peak for key, peak in PEAK_TFLOPS.items() if key in name), None)
+    properties = torch.cuda.get_device_properties(device)
+    known = recognised(properties.name, properties.total_memory)
+    return known.peak_half / 1e12 if known else None
 
 
 def now(device: torch.device) -> float:

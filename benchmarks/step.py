@@ -39,6 +39,7 @@ def _measure(config: RunConfig, options: Namespace) -> None:
     from glm130b.parallel.topology import connect, disconnect
     from glm130b.parallel.zero import ZeroEngine
     from glm130b.training.journal import Journal
+    from glm130b.training.meter import Meter
     from glm130b.training.progress import Progress
     from glm130b.training.schedules import Schedules
     from glm130b.training.stability.guard import Guard
@@ -51,21 +52,23 @@ def _measure(config: RunConfig, options: Namespace) -> None:
     _fill(stage)
     engine = ZeroEngine(config, stage, topology)
     schedules = Schedules(config)
+    loader = Loader(
+        RandomRows(options.sequence, options.vocabulary),
+        config,
+        steps_from=schedules.steps_from,
+        data_rank=0,
+        data_size=1,
+        pin_memory=device.type == "cuda",
+    )
     stepper = Stepper(
         config,
-        loader=Loader(
-            RandomRows(options.sequence, options.vocabulary),
-            config,
-            steps_from=schedules.steps_from,
-            data_rank=0,
-            data_size=1,
-            pin_memory=device.type == "cuda",
-        ),
+        loader=loader,
         pipeline=Pipeline(stage, engine, topology, sequence_length=options.sequence),
         engine=engine,
         schedules=schedules,
         watch=Watch(Guard(config.stability, schedules=schedules), Journal(None)),
         topology=topology,
+        meter=Meter(config, loader=loader, topology=topology, hosts=["here"]),
     )
     (chunk,) = stage
     print(f"machine: {describe_machine(device)}")
@@ -158,7 +161,12 @@ def _config(options: Namespace) -> RunConfig:
                 "vocab_size": options.vocabulary,
                 "embedding_gradient_shrink": {"alpha": {"start": 0.1, "end": 0.1}},
             },
-            "data": {"tokenizer": "", "sequence_length": options.sequence, "text": {}, "instructions": {}},
+            "data": {
+                "tokenizer": "",
+                "sequence_length": options.sequence,
+                "text": {"random": {"path": "", "weight": {"start": 1, "end": 1}}},
+                "instructions": {},
+            },
             "objective": {"instruction_share": {"start": 0, "end": 0}, "mask_share": {"start": 0, "end": 0}},
             "batch": {"micro_size": options.micro_size, "global_size": options.global_size},
             "optimizer": {
@@ -193,7 +201,7 @@ def _options() -> Namespace:
     parser.add_argument("--pointwise", default="auto", help="as kernels.pointwise")
     parser.add_argument("--warmup", type=int, default=2, help="steps that are not timed")
     parser.add_argument("--steps", type=int, default=5)
-    parser.add_argument("--peak-tflops", type=float, help="the device's peak, for a GPU that is not in machine.py")
+    parser.add_argument("--peak-tflops", type=float, help="the device's peak, for a GPU that is not known")
     return parser.parse_args()
 
 

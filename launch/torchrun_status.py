@@ -11,8 +11,7 @@ from pathlib import Path
 
 from glm130b.config.errors import UserError
 from glm130b.launcher import checked_config
-
-STOPPED = 3
+from glm130b.training.ending import Ending
 
 
 def main(status: int, processes: int, words: Sequence[str]) -> int:
@@ -23,7 +22,9 @@ def main(status: int, processes: int, words: Sequence[str]) -> int:
     word = ""
     with suppress(OSError):  # a run that fell has left none
         word = (Path(config.folder) / config.name / "ended").read_text(encoding="utf-8").strip()
-    return {"requeue": config.supervision.requeue_status, "stopped": STOPPED}.get(word, status)
+    if word in (Ending.REQUEUE.value, Ending.STOPPED.value):
+        return Ending(word).exit_status(config.supervision)
+    return status
 
 
 if __name__ == "__main__":

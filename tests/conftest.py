@@ -7,7 +7,7 @@ from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
 
-ORDER = ("architecture", "unit", "fuzz", "dist", "numerics", "incidents", "integration")
+ORDER = ("architecture", "unit", "fuzz", "dist", "numerics", "incidents", "integration", "cluster")
 """Folders of tests, the ones that fail fastest first; any other folder comes last."""
 
 settings.register_profile("repeatable", deadline=None, derandomize=True)

@@ -123,7 +123,8 @@ def _temporary(one: Activations, *, has_head: bool) -> int:
 
 
 def _buffers(one: Activations, parameters: int) -> int:
-    """ZeRO's bucket, the whole sequence gathered under sequence parallelism, a hidden state each way."""
+    """ZeRO's bucket, the whole sequence gathered under sequence parallelism, a hidden state each way, the input side of
+    a tied embedding's gradient where one stage has both sides."""
     config, parallel, precision = one.config, one.config.parallel, one.config.precision
     bucket = parallel.reduce_bucket_elements
     sums_in_fp32 = precision.dtype == "bf16" and precision.accumulate_gradients_in_fp32
@@ -134,4 +135,7 @@ def _buffers(one: Activations, parameters: int) -> int:
     offloading = DTYPE_BYTES["fp32"] * largest if parallel.offload_optimizer else 0
     gathered = one.element * one.tokens * config.model.hidden_size if one.cut_tokens < one.tokens else 0
     messages = 2 * one.hidden if parallel.pipeline > 1 else 0
-    return bucket * gradient_bytes(config) + offloading + gathered + messages
+    model, has_both_sides = config.model, parallel.pipeline == 1 and config.model.tie_embedding
+    is_told_apart = has_both_sides and config.logging.embedding_sides
+    side = DTYPE_BYTES["fp32"] * model.vocab_size // parallel.tensor * model.hidden_size if is_told_apart else 0
+    return bucket * gradient_bytes(config) + offloading + gathered + messages + side
