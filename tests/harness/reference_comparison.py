@@ -24,10 +24,7 @@ from tests.harness.reference_glm import ReferenceGLM
 from tests.harness.reference_training import Step, StepResult, backward, train
 from tests.harness.stage import initial_stage
 from tests.harness.synthetic import SyntheticRows
-from tests.harness.training import StepNumbers, live_run
-
-Gradients = Mapping[str, list[tuple[int, int, Tensor]]]
-"""By name, the pieces of one rank: (dim, start in the whole tensor, values)."""
+from tests.harness.training import Gradients, StepNumbers, live_run
 
 
 def scattered_weights(model: ModelConfig) -> dict[str, Tensor]:
@@ -132,17 +129,7 @@ def measure(
     _, steps = run.take_steps(count)
     load_whole_(run.stage, weights)
     run.accumulate_gradients(shrink)
-    gradients = {
-        shard.name: [
-            (
-                shard.dim,
-                piece.whole_start,
-                run.engine.gradient_of(shard.parameter).narrow(shard.dim, piece.local_start, piece.length).clone(),
-            )
-            for piece in shard.pieces
-        ]
-        for shard in parameter_shards(run.stage)
-    }
+    gradients = run.gradient_pieces()
     disconnect()
     return Measured(steps, gradients)
 

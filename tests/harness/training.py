@@ -38,6 +38,10 @@ from tests.harness.synthetic import SyntheticRows
 StepNumbers = dict[str, float]
 
 
+Gradients = dict[str, list[tuple[int, int, Tensor]]]
+"""By name, the pieces of one rank: (dim, start in the whole tensor, values)."""
+
+
 @dataclass
 class LiveRun:
     """One process's share of a run."""
@@ -73,6 +77,19 @@ class LiveRun:
             num_micro_batches=batch.global_size // (batch.micro_size * data.size),
             micro_size=batch.micro_size,
         )
+
+    def gradient_pieces(self) -> Gradients:
+        return {
+            shard.name: [
+                (
+                    shard.dim,
+                    piece.whole_start,
+                    self.engine.gradient_of(shard.parameter).narrow(shard.dim, piece.local_start, piece.length).clone(),
+                )
+                for piece in shard.pieces
+            ]
+            for shard in parameter_shards(self.stage)
+        }
 
     def store(self, folder: Path, tokenizer: str = "fingerprint") -> "LiveStore":
         CheckpointFolder(folder).create()
@@ -186,23 +203,11 @@ def resume(launch: Launch, config: RunConfig, folder: Path, count: int) -> list[
     return numbers
 
 
-def first_gradients(
-    launch: Launch, config: RunConfig, shrink: ShrinkFactors
-) -> dict[str, list[tuple[int, int, Tensor]]]:
-    """Gradients of the first step on this process, as (dim, start in the whole tensor, values) pieces by name."""
+def first_gradients(launch: Launch, config: RunConfig, shrink: ShrinkFactors) -> Gradients:
+    """Of the first step, on this process."""
     run = live_run(config, launch)
     run.accumulate_gradients(shrink)
-    pieces = {
-        shard.name: [
-            (
-                shard.dim,
-                piece.whole_start,
-                run.engine.gradient_of(shard.parameter).narrow(shard.dim, piece.local_start, piece.length).clone(),
-            )
-            for piece in shard.pieces
-        ]
-        for shard in parameter_shards(run.stage)
-    }
+    pieces = run.gradient_pieces()
     disconnect()
     return pieces
 
