@@ -12,8 +12,9 @@ ENV PIP_BREAK_SYSTEM_PACKAGES=1 \
     PIP_NO_CACHE_DIR=1 \
     PYTHONDONTWRITEBYTECODE=1
 
+# The libraries of InfiniBand's verbs: without them NCCL falls back to sockets.
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends git openssh-client pdsh \
+    && apt-get install --yes --no-install-recommends git openssh-client pdsh libibverbs1 ibverbs-providers librdmacm1 \
     && rm -rf /var/lib/apt/lists/*
 
 # NVIDIA's apex (fused kernels that Megatron-core uses when it finds them) exists as source only; the package of that name is another.

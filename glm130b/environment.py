@@ -8,9 +8,11 @@ A launcher starts one process for each GPU and says so:
 """
 
 import os
+import resource
 import socket
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,6 +109,7 @@ def prepare_environment(launch: Launch) -> None:
         environment.setdefault("GLOO_SOCKET_IFNAME", "lo")  # gloo would look up the host's name, which may not resolve
     if environment.get("DS_ACCELERATOR") == "cpu":
         environment["CUDA_VISIBLE_DEVICES"] = ""  # the CPU is asked for on a machine with GPUs
+    _allow_open_files()
     for message in _NOISE:
         warnings.filterwarnings("ignore", message=message)
 
@@ -119,6 +122,14 @@ def prepare_environment(launch: Launch) -> None:
                 "build of torch, or set DS_ACCELERATOR=cpu to train on the CPU"
             )
         environment.setdefault("DS_ACCELERATOR", "cpu")  # unset, DeepSpeed warns that it found none
+
+
+def _allow_open_files() -> None:
+    """As many as the system lets this user have: often 1024 unless asked, and every process of a job holds connections
+    to the first one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):  # a system that does not mean what it says
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _restarts(environment: Mapping[str, str]) -> int:

@@ -3,13 +3,16 @@
 What can be checked without torch is checked before torch is imported, so that a mistake shows after a second.
 """
 
+import os
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 from typing import NoReturn
 
 from glm130b.config.errors import UserError
@@ -53,11 +56,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         if launch.rank == 0:
             print(USAGE, file=sys.stdout if words else sys.stderr)
         raise SystemExit(0 if words else UserError.exit_status)
+    _end_when_asked()
     try:
         config = checked_config(words[0], words[1:], launch.world_size)
         wait_to_restart(config, launch)
-        if launch.rank == launch.restarts == 0:
-            _open_folder(Path(config.folder) / config.name)
+        if launch.rank == 0:
+            _open_folder(Path(config.folder) / config.name, launch)
         prepare_environment(launch)
         from glm130b.pretrain import pretrain
 
@@ -83,10 +87,34 @@ def checked_config(path: str, overrides: Sequence[str], world_size: int) -> RunC
     return config
 
 
-def _open_folder(folder: Path) -> None:
+def _end_when_asked() -> None:
+    """Who is asked to end before it trains has nothing to save, and ends with 1.
+
+    Slurm ends all tasks when one has failed, and reports the highest status: that of a mistake (2) which only one has
+    seen is to be it, not the 143 of those that it has ended. A thread listens, since the main thread handles no signal
+    while it waits for the other processes in a library; it has nothing to say once the run has a handler of its own.
+    """
+    heard, told = os.pipe()
+    os.set_blocking(told, False)
+
+    def nothing_to_save(number: int, frame: FrameType | None) -> None:
+        """The thread acts."""
+
+    def listen() -> None:
+        while os.read(heard, 1):
+            if signal.getsignal(signal.SIGTERM) is nothing_to_save:
+                os._exit(1)
+
+    signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+    signal.signal(signal.SIGTERM, nothing_to_save)
+    threading.Thread(target=listen, name="requests to end", daemon=True).start()
+
+
+def _open_folder(folder: Path, launch: Launch) -> None:
     """A run's first start makes its folder before all else, so that a restart knows a missing one for a file system
-    that is gone; and how the run ended before its user started it is over."""
-    folder.mkdir(parents=True, exist_ok=True)
+    that is gone; and how the run ended the last time is over."""
+    if launch.restarts == 0:
+        folder.mkdir(parents=True, exist_ok=True)
     with suppress(OSError):
         (folder / "ended").unlink(missing_ok=True)
 
@@ -95,7 +123,8 @@ def wait_to_restart(config: RunConfig, launch: Launch) -> None:
     """Give what made the job fall some time to pass, more with each restart by its supervisor.
 
     A run that saved and asked to be started again goes on at once, and one that the stability guard stopped stays
-    stopped until its user starts it.
+    stopped until its user starts it. Rank 0 alone waits, and the others for it, where all meet: so it may take the word
+    away that says how the last attempt ended, and no later one trusts it.
     """
     if launch.restarts == 0:
         return
@@ -105,10 +134,10 @@ def wait_to_restart(config: RunConfig, launch: Launch) -> None:
     if word == "stopped":
         _tell(launch, f"restart {launch.restarts}: the run was stopped for its user to look at; start it anew to go on")
         raise SystemExit(_STOPPED_STATUS)
-    if word == "requeue":
+    if launch.rank > 0 or word == "requeue":
         return
     doubled = config.supervision.restart_delay_seconds * 2.0 ** min(launch.restarts - 1, 30)
-    delay = min(doubled, _LONGEST_DELAY_SECONDS)
+    delay = min(doubled, _LONGEST_DELAY_SECONDS, config.supervision.stall_seconds / 2)
     _tell(launch, f"restart {launch.restarts} begins in {delay:g} s")
     time.sleep(delay)
 

@@ -3,7 +3,7 @@
 import errno
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -46,15 +46,18 @@ def pretrain(config: RunConfig, launch: Launch) -> int:
             heartbeat.stand_by()
             return 0
         job = Job.assemble(config, folder, meeting=meeting, heartbeat=heartbeat, timeout=patience + _SLACK)
-        if lock and lock.warning:
-            job.journal.tell(Event("no lock", 0, lock.warning))
         interruption = Interruption(
             folder,
             is_first_rank=launch.rank == 0,
             time_budget_minutes=config.supervision.time_budget_minutes,
             started=started,
         )
-        standing = _beginning(job)
+        with ExitStack() as failing:  # a start that fails finishes its records, too
+            failing.enter_context(job.recorder)
+            if lock and lock.warning:
+                job.journal.tell(Event("no lock", 0, lock.warning))
+            standing = _beginning(job)
+            failing.pop_all()
         with interruption, job.recorder:  # to its very end: a launcher may send signals to who has saved already
             ending = _train_in_legs(job, standing, interruption)
             if launch.rank == 0:

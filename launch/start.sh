@@ -4,10 +4,7 @@
 launcher="$1"
 shift
 
-# The environment that `make setup` made, unless another one is active.
-if [ -z "${VIRTUAL_ENV:-}" ] && [ -x "$here/../.venv/bin/$launcher" ]; then
-    PATH="$here/../.venv/bin:$PATH"
-fi
+. "$here/python.sh"
 if ! command -v "$launcher" >/dev/null; then
     echo "glm130b: error: $launcher is not on PATH; run make setup, or activate the environment that has it" >&2
     exit 2

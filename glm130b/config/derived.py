@@ -97,10 +97,9 @@ def num_layer_parameters(model: ModelConfig, tensor: int = 1) -> int:
 
     The matrices and the biases of those cut by rows are shared out; the other biases and the norms are on every rank.
     """
-    num_norms = 1 if model.parallel_block else 4 if model.norm_placement == "sandwich" else 2
-    cut, whole = _layer_matrices(model), num_norms * _norm_parameters(model)
+    cut, whole = _layer_matrices(model), model.num_norms * _norm_parameters(model)
     if model.biases:
-        cut += _projection_rows(model) + _ffn_halves(model) * model.ffn_hidden_size
+        cut += _projection_rows(model) + model.ffn_halves * model.ffn_hidden_size
         whole += 2 * model.hidden_size
     return cut // tensor + whole
 
@@ -172,17 +171,12 @@ def _layer_matrices(model: ModelConfig) -> int:
     """Weights of one layer's matrices: query, key and value; attention's output; the FFN."""
     output_columns = model.num_attention_heads * model.head_size
     attention = (_projection_rows(model) + output_columns) * model.hidden_size
-    return attention + (_ffn_halves(model) + 1) * model.ffn_hidden_size * model.hidden_size
+    return attention + (model.ffn_halves + 1) * model.ffn_hidden_size * model.hidden_size
 
 
 def _projection_rows(model: ModelConfig) -> int:
     """Rows of the fused projection to query, key and value."""
     return (model.num_attention_heads + 2 * model.key_value_heads) * model.head_size
-
-
-def _ffn_halves(model: ModelConfig) -> int:
-    """Matrices that the FFN's input goes through: with a gate two."""
-    return 1 if model.ffn == "gelu" else 2
 
 
 def _norm_parameters(model: ModelConfig) -> int:

@@ -1,5 +1,6 @@
 """Accelerators by name: what their vendors state, and what a cluster of them is wired with."""
 
+import re
 from dataclasses import dataclass
 
 _TERA, _GIGA, _GIB = 10**12, 10**9, 2**30
@@ -56,11 +57,20 @@ ACCELERATORS = {
 }
 
 
+_OTHER_BOARDS = {"PCIE", "NVL", "FHHL", "MIG"}
+"""What the names of boards, and of parts of them, that are slower than the accelerators above say of themselves."""
+
+
 def recognised(device_name: str, memory_bytes: int) -> Accelerator | None:
     """The accelerator that ``torch.cuda.get_device_name`` and the size of its memory speak of; None if unknown.
+
+    Only the boards above, all of NVIDIA's SXM kind: those in a PCIe slot have other clocks and links.
 
     >>> recognised("NVIDIA A100-SXM4-40GB", 42_000_000_000).name
     'a100-40g'
     """
-    models = [known for name, known in ACCELERATORS.items() if name.split("-")[0].upper() in device_name.upper()]
+    words = set(re.findall(r"[A-Z0-9]+", device_name.upper()))
+    if words & _OTHER_BOARDS:
+        return None
+    models = [known for name, known in ACCELERATORS.items() if name.split("-")[0].upper() in words]
     return min(models, key=lambda known: abs(known.memory_bytes - memory_bytes), default=None)

@@ -75,7 +75,7 @@ class ModelConfig(Section):
     normal, with DeepNorm's gains where ``norm_placement`` is ``deepnorm``."""
 
     attention_dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of attention weights dropped in training; PyTorch's flash kernel has no dropout."""
+    """Share of attention weights dropped in training; PyTorch's ``varlen`` kernel has no dropout."""
     hidden_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Share dropped of each sublayer's output in training."""
     embedding_gradient_shrink: GradientShrink
@@ -89,6 +89,16 @@ class ModelConfig(Section):
     def key_value_heads(self) -> int:
         """Heads of key and value, chosen or derived."""
         return self.num_key_value_heads or self.num_attention_heads
+
+    @property
+    def num_norms(self) -> int:
+        """Norms of one layer."""
+        return 1 if self.parallel_block else 4 if self.norm_placement == "sandwich" else 2
+
+    @property
+    def ffn_halves(self) -> int:
+        """Matrices that the FFN's input goes through: with a gate two."""
+        return 1 if self.ffn == "gelu" else 2
 
     @property
     def has_rotary_positions(self) -> bool:

@@ -71,13 +71,13 @@ PIECE_ELEMENTS = 2**16
 
 
 def squares(tensors: Sequence[Tensor]) -> Tensor:
-    """Sum of squares of each flat tensor, fp64 [F], in few kernels and without waiting for the device."""
+    """Sum of squares of each flat tensor, fp64 [F], in few kernels; nobody waits for the device."""
     if not tensors:
         return torch.zeros(0, dtype=torch.float64)
     pieces = [tensor.split(PIECE_ELEMENTS) for tensor in tensors]
     norms = torch.stack(torch._foreach_norm(list(itertools.chain(*pieces)), 2, dtype=torch.float32))
-    lengths = torch.tensor([len(of_one) for of_one in pieces], device=norms.device)
-    return torch.segment_reduce(norms.double().square(), "sum", lengths=lengths)
+    squares_by_tensor = norms.double().square().split([len(of_one) for of_one in pieces])
+    return torch.stack([of_one.sum() for of_one in squares_by_tensor])
 
 
 def sum_of_squares(values: Tensor) -> Tensor:

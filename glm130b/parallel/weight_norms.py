@@ -45,9 +45,10 @@ class WeightReader:
     def updated(self, index: int, group: Group, state: State) -> None:
         """Read what the optimizer did to parameter group ``index``, while the gradient is still there."""
         moments = state.get(group["params"][0], {})
+        steps = float(moments.get("step", 0))  # the fused kernel's lies on the GPU: waited for once
         for column, part in enumerate(self._owned):
             if part.group == index:
-                self._change_squares_F[column] = _squared_change(part, group, moments)
+                self._change_squares_F[column] = _squared_change(part, group, moments, steps)
                 if part.is_embedding and "exp_avg_sq" in moments:
                     lowest, highest = torch.aminmax(part.of(moments["exp_avg_sq"]))
                     self._extremes = torch.stack([-lowest, highest]).double()
@@ -75,22 +76,22 @@ class WeightReader:
         return {"second_moment/embedding_min": -lowest, "second_moment/embedding_max": highest}
 
 
-def _squared_change(part: Owned, group: Group, state: Mapping[str, Tensor]) -> Tensor:
-    """Sum of squares, fp64, of the change that the optimizer has made to a part."""
+def _squared_change(part: Owned, group: Group, moments: Mapping[str, Tensor], steps: float) -> Tensor:
+    """Sum of squares, fp64, of the change that the optimizer's latest of so many ``steps`` has made to a part."""
     (flat,) = group["params"]
     rate, decay = group["lr"], group["weight_decay"]
     total = torch.zeros((), dtype=torch.float64, device=flat.device)
     for start in range(part.group_start, part.group_start + part.length, BUCKET_ELEMENTS):
         bucket = slice(start, min(start + BUCKET_ELEMENTS, part.group_start + part.length))
-        total += sum_of_squares(_direction(flat, group, state, bucket).add(flat[bucket], alpha=decay))
+        total += sum_of_squares(_direction(flat, group, moments, steps, bucket).add(flat[bucket], alpha=decay))
     return total * (rate / (1 - rate * decay)) ** 2
 
 
-def _direction(flat: Tensor, group: Group, state: Mapping[str, Tensor], bucket: slice) -> Tensor:
+def _direction(flat: Tensor, group: Group, moments: Mapping[str, Tensor], steps: float, bucket: slice) -> Tensor:
     """What a bucket of the flat weights was moved against, before the learning rate and the decay."""
-    if "exp_avg" not in state:
+    if "exp_avg" not in moments:
         assert flat.grad is not None
         return flat.grad[bucket]
-    steps, (beta1, beta2) = float(state["step"]), group["betas"]
-    mean = state["exp_avg"][bucket] / (1 - beta1**steps)
-    return mean.div_((state["exp_avg_sq"][bucket] / (1 - beta2**steps)).sqrt_().add_(group["eps"]))
+    beta1, beta2 = group["betas"]
+    mean = moments["exp_avg"][bucket] / (1 - beta1**steps)
+    return mean.div_((moments["exp_avg_sq"][bucket] / (1 - beta2**steps)).sqrt_().add_(group["eps"]))

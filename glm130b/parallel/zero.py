@@ -6,9 +6,8 @@ Megatron's schedule runs forward and backward; each ``step`` is one whole accumu
 
 import io
 import logging
-import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,33 +21,11 @@ from glm130b.model.sharding import ParameterShard, parameter_shards
 from glm130b.model.stage import Stage
 from glm130b.parallel.deepspeed_config import deepspeed_config
 from glm130b.parallel.embedding_sides import build_embedding_sides
-from glm130b.parallel.gradient_norms import GradientReader
 from glm130b.parallel.optimizer import build_optimizer
 from glm130b.parallel.ownership import Owned
-from glm130b.parallel.parameter_parts import ParameterParts
 from glm130b.parallel.shared_gradients import renew_tied_copy, sum_shared_gradients
 from glm130b.parallel.topology import Topology
-from glm130b.parallel.weight_norms import WeightReader
-
-
-@dataclass(frozen=True)
-class GradientNorms:
-    """L2 norms of a step's mean gradient, unscaled, before clipping; the same numbers on every rank."""
-
-    whole: float
-    """Over all parameters."""
-    embedding: float
-    """Of the word embedding; with tied weights that is the output projection, too."""
-
-
-NOT_FINITE = GradientNorms(whole=math.inf, embedding=math.inf)
-
-Permit = Callable[[GradientNorms], bool]
-"""Whether a step with this gradient may change the weights."""
-
-
-def always(norms: GradientNorms) -> bool:
-    return True
+from glm130b.parallel.update import NOT_FINITE, Permit, Update, always
 
 
 @dataclass(frozen=True)
@@ -85,23 +62,6 @@ class Fragment:
     AdamW)."""
 
 
-@dataclass
-class _Update:
-    """What one step has come to."""
-
-    permit: Permit = always
-    loss_scale: float = 1.0
-    """Of the backward passes; the engine's own is the next step's as soon as DeepSpeed has looked for an overflow."""
-    reads_weights: bool = False
-    whole: float = math.inf
-    """DeepSpeed's global norm, by this rank's sum."""
-    norms: GradientNorms = NOT_FINITE
-    is_permitted: bool | None = None
-    """None until the optimizers ask."""
-    statistics: dict[str, float] = field(default_factory=dict)
-    weights: WeightReader | None = None
-
-
 class ZeroEngine:
     """One optimizer over a stage's parameters, its state sharded over the data axis."""
 
@@ -111,7 +71,11 @@ class ZeroEngine:
             # The step is the CPU's then, and on the one thread that a process has it would take seconds.
             torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // torch.cuda.device_count()))
         optimizer = build_optimizer(
-            config.optimizer, stage, device=topology.device, ask=self._may_update, tell=self._updated
+            config.optimizer,
+            stage,
+            device=topology.device,
+            ask=lambda: self._update.may_update(),
+            tell=lambda groups: self._update.updated(groups),
         )
         # It warns of optimizers that it does not know by name, such as PyTorch's AdamW that asks first.
         logging.getLogger("DeepSpeed").addFilter(lambda record: "untested optimizer" not in record.getMessage())
@@ -133,13 +97,16 @@ class ZeroEngine:
             self._optimizer.loss_scaler.raise_error_at_min_scale = False
         self._stage = stage
         self._topology = topology
-        self._largest_norm = config.optimizer.clip_gradient_norm
-        self._flat_masters: list[Tensor] = [group["params"][0] for group in self._optimizer.optimizer.param_groups]
         self._owned = [part for shard in parameter_shards(stage) if (part := _owned(shard, topology)) is not None]
-        self._parts = ParameterParts(stage.model, self._owned)
         self._sides = build_embedding_sides(stage, topology) if config.logging.embedding_sides else None
-        self._reader = GradientReader(self._owned, self._parts, self._sides, topology)
-        self._update = _Update()
+        self._update = Update(
+            config,
+            self._optimizer,
+            loss_scale=lambda: self.loss_scale,
+            owned=self._owned,
+            sides=self._sides,
+            topology=topology,
+        )
         # From stage 2 on gradients are reduced as they come, by hooks that only the engine's own forward re-arms.
         self.wrapper: nn.Module | None = self._engine if config.parallel.zero_stage >= 2 else None
         """What the forward pass must go through instead of the model, if anything."""
@@ -173,10 +140,10 @@ class ZeroEngine:
         """
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
-        # What remains of it when DeepSpeed finds an overflow, and calls no optimizer, is a step that is not finite.
-        update = self._update = _Update(permit=permit, loss_scale=self.loss_scale, reads_weights=read_weights)
+        update = self._update
+        update.begin(permit, read_weights=read_weights)
         self._engine.step()
-        if update.is_permitted:
+        if update.is_applied:
             renew_tied_copy(self._stage, self._topology)
         overflowed = update.norms == NOT_FINITE
         if overflowed and self._is_offloaded:
@@ -187,61 +154,11 @@ class ZeroEngine:
         return StepOutcome(
             gradient_norm=update.norms.whole,
             embedding_gradient_norm=update.norms.embedding,
-            applied=bool(update.is_permitted),
+            applied=update.is_applied,
             overflowed=overflowed,
             loss_scale=self.loss_scale,
-            statistics=update.statistics | (update.weights.statistics() if update.weights else {}),
+            statistics=update.statistics(),
         )
-
-    @torch.no_grad()
-    def _may_update(self) -> bool:
-        """What the optimizers ask, once for each parameter group: decided at the first, it holds for the step."""
-        update = self._update
-        about_to_step = self._optimizer.optimizer.param_groups
-        if update.is_permitted is None:
-            update.whole = float(self._optimizer._global_grad_norm)
-            norms = self._read_gradient({id(group["params"][0]) for group in about_to_step})
-            if norms is not None:
-                update.norms = GradientNorms(norms.pop("gradient_norm"), norms.pop("embedding_gradient_norm"))
-                update.statistics = norms
-            update.is_permitted = update.norms != NOT_FINITE and update.permit(update.norms)
-            if update.is_permitted and update.reads_weights:
-                update.weights = WeightReader(self._owned, self._parts, self._flat_masters, self._topology)
-        if update.is_permitted and self.loss_scale != update.loss_scale:
-            # DeepSpeed has taken the next step's scale, which has just doubled; unclipped, half the gradient is left.
-            for group in about_to_step:
-                group["params"][0].grad *= self._divisor(self.loss_scale) / self._divisor(update.loss_scale)
-        return update.is_permitted
-
-    def _updated(self, groups: Sequence[dict[str, Any]]) -> None:
-        """What the optimizers tell, after each parameter group."""
-        if (reader := self._update.weights) is not None:
-            for index, flat in enumerate(self._flat_masters):
-                for group in groups:
-                    if group["params"][0] is flat:
-                        reader.updated(index, group, self._optimizer.optimizer.state)
-
-    def _read_gradient(self, ready: set[int]) -> dict[str, float] | None:
-        """At the first question. The ``ready`` groups, which the optimizer is about to step, have been unscaled and
-        clipped by then; the others are as the reduction left them."""
-        loss_scale = self._update.loss_scale
-        gradients, factors = [], []
-        for index, flat in enumerate(self._flat_masters):
-            is_ready = id(flat) in ready
-            gradient = flat.grad if is_ready or self._is_offloaded else self._unflattened(index)
-            assert gradient is not None
-            gradients.append(gradient)
-            factors.append((self._divisor(self.loss_scale) if is_ready else 1.0) / loss_scale)
-        return self._reader.read(gradients, factors, whole=self._update.whole, loss_scale=loss_scale)
-
-    def _divisor(self, loss_scale: float) -> float:
-        """What unscales and clips a gradient, by DeepSpeed's formula; it takes the next step's loss scale."""
-        whole = self._update.whole * self._update.loss_scale / loss_scale
-        return max(1.0, (whole + 1e-6) / self._largest_norm) * loss_scale
-
-    def _unflattened(self, group: int) -> Tensor:
-        """A copy of the reduced gradient of a later group, the vectors, which DeepSpeed has in pieces still."""
-        return torch.cat([piece.reshape(-1) for piece in self._optimizer.averaged_gradients[group]])
 
     @property
     def loss_scale(self) -> float:
@@ -256,7 +173,7 @@ class ZeroEngine:
         """This rank's fp32 state, as views: writing to them and calling ``publish_master_weights`` restores a run."""
         self._ensure_optimizer_state()
         for part in self._owned:
-            flat = self._flat_masters[part.group]
+            flat = self._update.flat_masters[part.group]
             moments = self._optimizer.optimizer.state[flat]
             tensors = {"master": flat.detach()} | {
                 n: value for n, value in moments.items() if value.shape == flat.shape

@@ -156,12 +156,10 @@ class Activations:
     def _around_sublayers(self) -> int:
         """Norms, residuals and dropouts: every tensor [T', H] besides the one that enters."""
         model = self.config.model
-        num_norms, tensors = 2, 3  # both norms' outputs, and what enters the second
-        if model.parallel_block:
-            num_norms, tensors = 1, 1
-        elif model.norm_placement == "sandwich":
-            num_norms, tensors = 4, 5
-        return tensors * self.hidden + num_norms * self._norm_extra() + 2 * self._dropout_mask
+        tensors = model.num_norms + (
+            not model.parallel_block
+        )  # the norms' outputs, and what enters the second sublayer
+        return tensors * self.hidden + model.num_norms * self._norm_extra() + 2 * self._dropout_mask
 
     def _norm_extra(self) -> int:
         """What a norm keeps besides its input; PyTorch's RMSNorm on the CPU keeps the normalised input, too."""
@@ -213,6 +211,6 @@ class Activations:
     def _ffn(self) -> int:
         """What the activation function and the second product keep; the first one's input is a norm's output."""
         width = self.element * self.tokens * self.ffn_columns
-        if self.config.model.ffn == "gelu":
+        if self.config.model.ffn_halves == 1:
             return 2 * width
         return 3 * width if self.kernels.fused_pointwise else 5 * width

@@ -37,8 +37,8 @@ class Cluster:
     gpus_per_node: int = 8
     efficiency: float = 0.65
     """Share of the peak that large matrix products reach, without reading and writing."""
-    dollars_per_hour: float = 0.0
-    """Of one GPU."""
+    dollars_per_hour: float | None = None
+    """Of one GPU; None is not known."""
 
     @property
     def memory_bandwidth(self) -> float:
@@ -82,7 +82,7 @@ def read_hardware(
         accelerator=accelerator,
         gpus_per_node=gpus_per_node,
         efficiency=accelerator.matrix_efficiency if efficiency is None else efficiency,
-        dollars_per_hour=accelerator.dollars_per_hour if price is None else price,
+        dollars_per_hour=accelerator.dollars_per_hour or None if price is None else price,
     )
 
 
@@ -95,6 +95,10 @@ def _accelerator(text: str, problems: list[str]) -> Accelerator | None:
             problems.append(f"--hardware: {word!r} is not understood; write {', '.join(_NUMBERS)}=NUMBER")
         elif (number := _positive(value)) is None:
             problems.append(f"--hardware: {key} {value!r} is not a number above 0; write for example {key}=40")
+        elif number * _NUMBERS[key][1] < 1:
+            problems.append(
+                f"--hardware: {key} {value!r} is less than one byte or operation; write for example {key}=40"
+            )
         else:
             field, unit = _NUMBERS[key]
             numbers[field] = number * unit
@@ -110,8 +114,9 @@ def _accelerator(text: str, problems: list[str]) -> Accelerator | None:
         return None
     numbers.setdefault("peak_single", numbers.get("peak_half", 0.0) / 16)  # as of the vendors' GPUs, roughly
     missing = [key for key, (field, _) in _NUMBERS.items() if field not in numbers]
-    if missing:
+    if missing and not problems:
         problems.append(f"--hardware: custom needs {', '.join(missing)} too; write {missing[0]}=NUMBER behind it")
+    if problems:
         return None
     return Accelerator(name="custom", dollars_per_hour=0.0, **numbers)  # type: ignore[arg-type]
 

@@ -20,7 +20,8 @@ class Cost:
     tokens: int
     seconds: float
     gpu_hours: float
-    dollars: float
+    dollars: float | None
+    """None without a price."""
 
     @property
     def days(self) -> float:
@@ -32,6 +33,7 @@ def cost(model: StepModel) -> Cost:
     levels = list(batch_levels(Schedules(model.config)))
     samples = sum(size * steps for size, steps in levels)
     seconds = sum(model.step(size).total * steps for size, steps in levels)
+    price = model.cluster.dollars_per_hour
     gpu_hours = seconds / _HOUR * model.num_gpus
     return Cost(
         steps=sum(steps for _, steps in levels),
@@ -39,7 +41,7 @@ def cost(model: StepModel) -> Cost:
         tokens=derived.tokens_per_step(model.config, samples),
         seconds=seconds,
         gpu_hours=gpu_hours,
-        dollars=gpu_hours * model.cluster.dollars_per_hour,
+        dollars=None if price is None else gpu_hours * price,
     )
 
 

@@ -9,9 +9,9 @@ from glm130b.plan.cluster import ACHIEVED_BANDWIDTH, Cluster
 from glm130b.plan.cost import cost
 from glm130b.plan.kernels import AssumedKernels, gpu_kernels
 from glm130b.plan.layer_time import ATTENTION_EFFICIENCY
-from glm130b.plan.memory import FRAGMENTATION, RESERVE_BYTES, StageMemory, memory_per_stage
+from glm130b.plan.memory import FRAGMENTATION, RESERVE_BYTES, TIGHT, StageMemory, memory_per_stage
 from glm130b.plan.step_time import StepModel, StepTime
-from glm130b.plan.wording import gib, paragraph, seconds, short, shown
+from glm130b.plan.wording import duration, gib, paragraph, short, shown
 
 _SPREAD = 0.1
 """The cost is told for this much less and more efficiency, too."""
@@ -42,7 +42,7 @@ def _memory(config: RunConfig, data_size: int, cluster: Cluster, kernels: Assume
     total = stages[fullest].total
     share = f"{gib(total)} of {gib(room)} GiB, {total / room:.0%}"
     if total <= room:
-        yield f"  it fits: stage {fullest} is the fullest with {share}"
+        yield f"  it fits{', but tight' if total > TIGHT * room else ''}: stage {fullest} is the fullest with {share}"
     else:
         yield f"  IT DOES NOT FIT: stage {fullest} needs {share}; --search finds what does"
     if stages[fullest].on_host:
@@ -64,8 +64,8 @@ def _time(model: StepModel) -> Iterator[str]:
     yield f"Time of a full step on {model.num_gpus:,} GPUs, of the busiest stage"
     for name, took in _parts(step):
         if took:
-            yield f"  {name:48}{seconds(took):>10} s{took / step.total:8.1%}"
-    yield f"  {'a step':48}{seconds(step.total):>10} s"
+            yield f"  {name:48}{duration(took):>12}{took / step.total:8.1%}"
+    yield f"  {'a step':48}{duration(step.total):>12}"
     samples = batch_size / step.total
     tokens = derived.tokens_per_step(model.config, batch_size) / step.total
     yield f"  {samples:,.4g} samples/s, {tokens:,.0f} tokens/s, {tokens / model.num_gpus:,.0f} of a GPU"
@@ -95,15 +95,16 @@ def _parts(step: StepTime) -> Iterator[tuple[str, float]]:
 
 
 def _whole_run(model: StepModel) -> Iterator[str]:
-    spent = cost(model)
-    yield f"The run: {spent.steps:,} steps, {short(spent.tokens)}tokens, ${model.cluster.dollars_per_hour:g} a GPU hour"
-    yield f"  {'if large products reach':34}{'days':>12}{'GPU hours':>15}{'dollars':>16}"
-    efficiency = model.cluster.efficiency
+    spent, price, efficiency = cost(model), model.cluster.dollars_per_hour, model.cluster.efficiency
+    rent = "--price for dollars" if price is None else f"${price:g} a GPU hour"
+    yield f"The run: {spent.steps:,} steps, {short(spent.tokens)}tokens, {rent}"
+    yield f"  {'if large products reach':34}{'days':>12}{'GPU hours':>15}" + f"{'dollars':>16}" * (price is not None)
     for reached in (efficiency - _SPREAD, efficiency, efficiency + _SPREAD):
         if 0 < reached <= 1:
             spent = cost(replace(model, cluster=replace(model.cluster, efficiency=reached)))
             name = f"{reached:.0%} of the peak" + ", as above" * (reached == efficiency)
-            yield f"  {name:34}{spent.days:12,.1f}{spent.gpu_hours:15,.0f}{spent.dollars:16,.0f}"
+            dollars = "" if spent.dollars is None else f"{spent.dollars:16,.0f}"
+            yield f"  {name:34}{spent.days:12,.1f}{spent.gpu_hours:15,.0f}{dollars}"
     yield "  without checkpoints, evaluations, restarts, and machines that stand by"
 
 

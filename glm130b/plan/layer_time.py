@@ -128,11 +128,10 @@ class LayerTime:
     def _matrices(self) -> float:
         """The products of a layer's forward pass: query, key and value; output; the FFN's two."""
         sizes, model = self._sizes, self.config.model
-        ffn_halves = 1 if model.ffn == "gelu" else 2
         return (
             self._product(model.hidden_size, sizes.query_columns + 2 * sizes.key_columns)
             + self._product(sizes.query_columns, model.hidden_size)
-            + self._product(model.hidden_size, ffn_halves * sizes.ffn_columns)
+            + self._product(model.hidden_size, model.ffn_halves * sizes.ffn_columns)
             + self._product(sizes.ffn_columns, model.hidden_size)
         )
 
@@ -157,11 +156,10 @@ class LayerTime:
     def _pointwise(self) -> float:
         """What a layer's forward pass reads and writes outside products, in passes over a tensor."""
         sizes, model, fused = self._sizes, self.config.model, self.kernels.fused_pointwise
-        norms = {"sandwich": 4}.get(model.norm_placement, 1 if model.parallel_block else 2)
         scaled_residuals = 2 * 2 * (model.norm_placement == "deepnorm")
         residuals = 2 * (3 if fused else 7)  # bias, dropout and residual
-        hidden = sizes.hidden * (2 * norms + scaled_residuals + residuals)
-        gated = model.ffn != "gelu"
+        hidden = sizes.hidden * (2 * model.num_norms + scaled_residuals + residuals)
+        gated = model.ffn_halves == 2
         ffn = sizes.element * sizes.tokens * sizes.ffn_columns * ((3 if fused else 11) if gated else 4)
         rows = sizes.element * sizes.tokens
         rotary = rows * (sizes.query_columns + sizes.key_columns) * (2 if fused else 8) * model.has_rotary_positions

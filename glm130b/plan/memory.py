@@ -18,6 +18,8 @@ RESERVE_BYTES = 2 * 2**30
 rings of three axes, about as much."""
 _JOINED_ELEMENTS = 500_000_000
 """Up to so many gradients DeepSpeed copies together to reduce them at once."""
+TIGHT = 0.95
+"""Share of a GPU's memory above which a plan that fits may still not run: the estimates are no better than that."""
 FRAGMENTATION = 0.05
 """Of all that is not one flat buffer for the whole run: gradients, activations, logits and temporary tensors."""
 
@@ -115,10 +117,11 @@ def _activations(one: Activations, stage: int, num_layers: list[int], micro_batc
 def _temporary(one: Activations, *, has_head: bool) -> int:
     """The FFN's or the logits' gradients on their way back, whichever are more, and one weight's gradient."""
     model, tensor = one.config.model, one.config.parallel.tensor
-    halves = 1 if model.ffn == "gelu" else 2
-    layer = one.element * one.tokens * one.ffn_columns * (2 * halves + 1) + 2 * one.hidden
+    layer = one.element * one.tokens * one.ffn_columns * (2 * model.ffn_halves + 1) + 2 * one.hidden
     logits = one.logits * one.element // 4 if has_head else 0
-    largest = max(model.vocab_size if has_head else 0, halves * model.ffn_hidden_size) // tensor * model.hidden_size
+    largest = (
+        max(model.vocab_size if has_head else 0, model.ffn_halves * model.ffn_hidden_size) // tensor * model.hidden_size
+    )
     return max(layer, logits) + one.element * largest
 
 

@@ -10,7 +10,7 @@ from glm130b.config.layout_rules import layout_problems
 from glm130b.config.sections import RunConfig
 from glm130b.plan.cluster import Cluster
 from glm130b.plan.kernels import gpu_kernels
-from glm130b.plan.memory import memory_per_stage
+from glm130b.plan.memory import TIGHT, memory_per_stage
 from glm130b.plan.step_time import StepModel
 
 _MICRO_SIZES = (1, 2, 4, 8, 16)
@@ -35,7 +35,13 @@ class Candidate:
     """Of a full step."""
     memory_bytes: int
     """Of the fullest GPU."""
+    memory_share: float
+    """The same, of what the GPU has."""
     model_utilization: float
+
+    @property
+    def is_tight(self) -> bool:
+        return self.memory_share > TIGHT
 
     def overrides(self, original: RunConfig) -> list[str]:
         """What turns ``original`` into this, as words of a command line."""
@@ -54,7 +60,7 @@ class Found:
     num_tried: int = 0
     num_fitting: int = 0
     best: list[Candidate] = field(default_factory=list)
-    """The fastest layout of each grid, the fastest first."""
+    """The fastest layout of each grid, the fastest first; tight ones stand behind all others."""
     num_too_large: int = 0
     """Legal, but too large for the GPUs' memory."""
     as_it_is: Candidate | None = None
@@ -84,8 +90,8 @@ def search(config: RunConfig, cluster: Cluster, *, world_size: int) -> Found:
     return found
 
 
-def _rank(candidate: Candidate) -> tuple[float, int]:
-    return candidate.seconds, candidate.memory_bytes
+def _rank(candidate: Candidate) -> tuple[bool, float, int]:
+    return candidate.is_tight, candidate.seconds, candidate.memory_bytes
 
 
 def _grids(world_size: int) -> Iterator[Grid]:
@@ -167,5 +173,6 @@ def _timed(config: RunConfig, grid: Grid, cluster: Cluster, memory_bytes: int) -
         grid=grid,
         seconds=model.step(batch_size).total,
         memory_bytes=memory_bytes,
+        memory_share=memory_bytes / cluster.accelerator.memory_bytes,
         model_utilization=model.model_utilization(batch_size),
     )

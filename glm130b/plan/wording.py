@@ -33,9 +33,10 @@ def gib(num_bytes: float) -> str:
     return f"{num_bytes / 2**30:,.2f}"
 
 
-def seconds(number: float) -> str:
-    """Three digits or more: ``83.5``, ``0.0123``."""
-    return f"{number:,.1f}" if number >= 10 else f"{number:.3g}"
+def duration(seconds: float) -> str:
+    """Three digits or more and the unit: ``83.5 s``, ``0.298 ms``."""
+    number, unit = (seconds, "s") if seconds >= 0.01 else (1000 * seconds, "ms")
+    return f"{number:,.1f} {unit}" if number >= 10 else f"{number:.3g} {unit}"
 
 
 def paragraph(text: str, *, indent: str = "    ") -> Iterator[str]:

@@ -114,19 +114,25 @@ def nvlinks_of(found: Sequence[Sequence[str]]) -> Iterator[Finding]:
 
 
 def infiniband_in(folder: Path, *, needs_network: bool) -> Finding:
-    """Ports as the kernel shows them: DEVICE/ports/N/state says ``4: ACTIVE``, .../rate ``200 Gb/sec (4X HDR)``."""
-    ports = {file.parent: file.read_text(encoding="ascii").strip() for file in sorted(folder.glob("*/ports/*/state"))}
+    """Ports as the kernel shows them: DEVICE/ports/N/state says ``4: ACTIVE``, .../rate ``200 Gb/sec (4X HDR)``, and
+    .../link_layer ``InfiniBand``, or ``Ethernet`` of an adapter in that mode, which is none of these."""
+    found = [file.parent for file in sorted(folder.glob("*/ports/*/link_layer")) if _said(file) == "InfiniBand"]
+    ports = {port: _said(port / "state") for port in found}
     up = [port for port, state in ports.items() if state.endswith("ACTIVE")]
     down = [f"{port.parents[1].name}/{port.name}" for port in ports if port not in up]
     mend = "look at cables and drivers (ibstat), or leave this machine out"
     if not up:
         value = f"no active port of {len(ports)}" if ports else "none"
         return warning("InfiniBand", value, mend) if needs_network or ports else skipped("InfiniBand", value)
-    rates = sorted({(port / "rate").read_text(encoding="ascii").strip() for port in up})
+    rates = sorted({_said(port / "rate") for port in up})
     value = f"{len(up)} active port{'s' * (len(up) > 1)} of {' and '.join(rates)}"
     if down:
         return warning("InfiniBand", f"{value}, down: {', '.join(down)}", mend)
     return ok("InfiniBand", value)
+
+
+def _said(file: Path) -> str:
+    return file.read_text(encoding="ascii").strip()
 
 
 def nccl_version() -> str | None:

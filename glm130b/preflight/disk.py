@@ -24,7 +24,9 @@ _FOLDER_MEND = "name another folder (folder=...), or give this user the right to
 
 
 def room(site: Site) -> Iterator[Finding]:
-    """Free space against the checkpoints that lie there at the same time, less those that are there already."""
+    """Free space against the checkpoints that lie there at the same time, less those that are there already: one at
+    least, since the next is written before an old one goes. They are counted, not measured: every node would ask the
+    file system for every shard."""
     folder = site.writable_folder
     free = shutil.disk_usage(folder).free
     value = f"{free / 1e9:,.1f} GB free in {folder}"
@@ -33,15 +35,17 @@ def room(site: Site) -> Iterator[Finding]:
         return
     size = checkpoint_bytes(site.config)
     newest, all_kept = kept_checkpoints(site.config)
-    there = _bytes_of(site.run_folder / "checkpoints") if site.run_folder else 0
-    mend = f"free {max(all_kept * size - there - free, 0) / 1e9:,.1f} GB, or lower checkpoint.keep_last"
+    there = sum(1 for _ in site.run_folder.glob("checkpoints/step-*")) if site.run_folder else 0
+    turning_over = min(there, newest - 1)  # the others there are kept for ever, and make no room
+    wanted = max(all_kept - there, 1) * size
+    mend = f"free {max(wanted - free, 0) / 1e9:,.1f} GB, or lower checkpoint.keep_last"
     yield at_least(
         "disk room",
         f"{value}, {all_kept} checkpoint{'s' * (all_kept > 1)} of {size / 1e9:,.2f} GB kept at most, "
-        f"{there / 1e9:,.2f} GB there already",
+        f"{there} there already",
         free,
-        wanted=all_kept * size - there,
-        needed=newest * size - there,
+        wanted=wanted,
+        needed=max(newest - turning_over, 1) * size,
         mend=mend,
     )
 
@@ -117,7 +121,3 @@ def _sync_seconds(descriptor: int) -> float:
     os.write(descriptor, bytes(4096))
     os.fsync(descriptor)
     return time.perf_counter() - began
-
-
-def _bytes_of(checkpoints: Path) -> int:
-    return sum(file.stat().st_size for file in checkpoints.glob("step-*/*") if file.is_file())

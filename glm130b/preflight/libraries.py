@@ -1,11 +1,11 @@
 """Libraries: the versions that we work with, and whether they can be imported on this machine."""
 
-import subprocess
 import sys
 from collections.abc import Iterator
 
 from glm130b.installed import dependencies, versions
 from glm130b.preflight.finding import Finding, failed, ok
+from glm130b.preflight.program import answer
 from glm130b.preflight.site import Site
 
 _SECONDS = 120
@@ -27,8 +27,8 @@ def library_imports(site: Site) -> Iterator[Finding]:
     del site
     command = [sys.executable, "-c", "import glm130b.parallel.zero"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_SECONDS, check=False)
-    except subprocess.TimeoutExpired:
+        done = answer(command, seconds=_SECONDS)
+    except TimeoutError:
         yield failed("imports", f"not done after {_SECONDS} s", "look at the file system that Python is installed on")
         return
     if done.returncode:

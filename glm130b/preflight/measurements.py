@@ -14,7 +14,7 @@ from torch.distributed import TCPStore
 
 from glm130b.config.hardware import Accelerator, recognised
 from glm130b.preflight.accelerators import NO_GPU
-from glm130b.preflight.finding import Finding, at_least, failed, ok, skipped, warning
+from glm130b.preflight.finding import Finding, at_least, failed, ok, skipped
 from glm130b.preflight.site import Site
 from glm130b.preflight.trial import Outcome
 
@@ -121,8 +121,6 @@ def bandwidth_of(outcomes: Sequence[Outcome]) -> Finding:
         return ok("all-reduce", f"{value}; no node bandwidth of {outcomes[0].device} is known")
     value += f", {slowest / kind.node_bandwidth:.0%} of the {kind.node_bandwidth / 1e9:.0f} GB/s of a GPU's links"
     mend = "look at NVLink, the fabric manager and NCCL_DEBUG=INFO, or leave this machine out"
-    if "PCIE" in outcomes[0].device.upper() and slowest < _GOOD_BUS * kind.node_bandwidth:
-        return warning("all-reduce", f"{value}, PCIe cards", "keep parallel.tensor small")
     return at_least(
         "all-reduce",
         value,

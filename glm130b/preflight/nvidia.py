@@ -1,8 +1,9 @@
 """What the driver says of this machine's GPUs: `nvidia-smi`, asked for CSV, and the links between them."""
 
 import csv
-import subprocess
 from dataclasses import dataclass
+
+from glm130b.preflight.program import answer
 
 _SECONDS = 60
 """A driver that is stuck answers after minutes, or never."""
@@ -141,10 +142,7 @@ def _number(text: str) -> int | None:
 
 def _answer(*words: str) -> str:
     """What `nvidia-smi` prints. Raises ValueError for a question that it does not know, OSError for all else."""
-    try:
-        done = subprocess.run(["nvidia-smi", *words], capture_output=True, text=True, timeout=_SECONDS, check=False)
-    except subprocess.TimeoutExpired:
-        raise TimeoutError(f"nvidia-smi gives no answer after {_SECONDS} s") from None
+    done = answer(["nvidia-smi", *words], seconds=_SECONDS)
     if done.returncode == 2 or "not a valid" in done.stdout:
         raise ValueError(done.stdout.strip())
     if done.returncode:

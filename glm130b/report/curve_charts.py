@@ -12,10 +12,12 @@ from glm130b.report.figures import DASHES, SYMBOLS, Look, Trace, curve, frame, k
 from glm130b.report.incidents import Kind, incidents
 from glm130b.report.reading import Column, Happening, RunHistory, Table
 
-_MOST_POINTS = 4000
+_MOST_POINTS = 2000
 """Of a chart; its curves share them."""
 _FEWEST_POINTS = 600
 """Of a curve, however many there are."""
+_STEEP = 0.02
+"""Share of a run's steps in which its loss falls from that of chance."""
 _MOST_KEYS = 12
 _FEWEST_TO_SMOOTH = 50
 
@@ -51,7 +53,11 @@ def curve_chart(spec: CurveChart, runs: Sequence[RunHistory]) -> Chart | None:
             key(label, colour=place if one else None, dash="solid" if one else DASHES[place % len(DASHES)])
             for place, label in enumerate(labels)
         ]
-    layout = frame(unit=spec.unit, is_log=spec.is_log, form=spec.form, height=240 if spec.is_small else 340)
+    height = 240 if spec.is_small else 340
+    layout = frame(unit=spec.unit, is_log=spec.is_log, is_from_zero=spec.is_from_zero, form=spec.form, height=height)
+    if spec.is_steep_at_first:
+        top = max(_top(steps, values) for columns in found for _, steps, values in columns)
+        layout["yaxis"]["autorangeoptions"] = {"clipmax": top}
     figure = {"data": traces, "layout": layout}
     return Chart(spec.key, spec.section, spec.title, spec.unit, note, figure, is_small=spec.is_small)
 
@@ -91,10 +97,9 @@ def _smooth(values: Column, *, is_log: bool) -> Column:
 def _guard_marks(run: RunHistory, column: str, *, index: int, colour: int) -> Iterator[Trace]:
     """Spikes and actions of the rules of this signal at the values that broke them, and steps that were not finite."""
     values = run.train.get(column)
-    finite = values[np.isfinite(values)]
-    if not len(finite):
+    if not np.isfinite(values).any():
         return
-    top = float(finite.max())
+    top = _top(run.train.steps, values)
     by_kind: dict[Kind, list[Happening]] = {Kind.ACTION: [], Kind.SPIKE: []}
     for kind, event in incidents(run):
         if kind in by_kind and event.name in {column.replace("_", " "), "not finite"}:
@@ -110,6 +115,13 @@ def _guard_marks(run: RunHistory, column: str, *, index: int, colour: int) -> It
         wild = wild[:: -(-len(wild) // 1000)]
         texts = [f"{column.replace('_', ' ')} was not finite"] * len(wild)
         yield marks(list(wild), [top] * len(wild), texts, run=index, colour=colour, symbol="triangle-up-open")
+
+
+def _top(steps: Column, values: Column) -> float:
+    """The largest of the finite values after the steep beginning; of all, where none is later."""
+    finite = np.isfinite(values)
+    settled = finite & (steps > steps[-1] * _STEEP)
+    return float(values[settled if settled.any() else finite].max())
 
 
 def _height(event: Happening, steps: Column, values: Column, top: float) -> float:

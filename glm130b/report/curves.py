@@ -25,6 +25,10 @@ class CurveChart:
     lines: tuple[Line, ...]
     note: str = ""
     is_log: bool = False
+    is_from_zero: bool = False
+    """Its axis begins at 0."""
+    is_steep_at_first: bool = False
+    """Its axis ends where the values are after the first steps, which would flatten all others."""
     is_noisy: bool = False
     """Drawn with a running mean."""
     form: str = ".4g"
@@ -54,15 +58,44 @@ CURVE_CHARTS = (
         "Loss",
         _NATS,
         (Line("loss", "training"), Line("loss", "validation", kind="validation")),
+        is_steep_at_first=True,
         is_noisy=True,
         marks="loss",
     ),
-    CurveChart("loss-by-objective", LOSS, "Training loss by objective", _NATS, (Line(_OBJECTIVE),), is_noisy=True),
     CurveChart(
-        "validation-by-objective", LOSS, "Validation loss by objective", _NATS, (Line(_OBJECTIVE, kind="validation"),)
+        "loss-by-objective",
+        LOSS,
+        "Training loss by objective",
+        _NATS,
+        (Line(_OBJECTIVE),),
+        is_steep_at_first=True,
+        is_noisy=True,
     ),
-    CurveChart("loss-by-source", LOSS, "Training loss by source", _NATS, (Line(_SOURCE),), is_noisy=True),
-    CurveChart("validation-by-source", LOSS, "Validation loss by source", _NATS, (Line(_SOURCE, kind="validation"),)),
+    CurveChart(
+        "validation-by-objective",
+        LOSS,
+        "Validation loss by objective",
+        _NATS,
+        (Line(_OBJECTIVE, kind="validation"),),
+        is_steep_at_first=True,
+    ),
+    CurveChart(
+        "loss-by-source",
+        LOSS,
+        "Training loss by source",
+        _NATS,
+        (Line(_SOURCE),),
+        is_steep_at_first=True,
+        is_noisy=True,
+    ),
+    CurveChart(
+        "validation-by-source",
+        LOSS,
+        "Validation loss by source",
+        _NATS,
+        (Line(_SOURCE, kind="validation"),),
+        is_steep_at_first=True,
+    ),
     CurveChart(
         "gradient-norm",
         STABILITY,
@@ -126,6 +159,7 @@ CURVE_CHARTS = (
         "Clipped updates",
         "share so far",
         (Line("clip_share", "clipped"),),
+        is_from_zero=True,
         form=".2%",
         is_small=True,
     ),
@@ -197,13 +231,23 @@ CURVE_CHARTS = (
         (Line("learning_rate", "learning rate"),),
         is_small=True,
     ),
-    CurveChart("batch-size", SCHEDULES, "Batch size", "rows", (Line("batch_size", "rows"),), form=",d", is_small=True),
+    CurveChart(
+        "batch-size",
+        SCHEDULES,
+        "Batch size",
+        "rows",
+        (Line("batch_size", "rows"),),
+        form=",d",
+        is_from_zero=True,
+        is_small=True,
+    ),
     CurveChart(
         "shrink-alpha",
         SCHEDULES,
         "Embedding gradient shrink",
         "alpha",
         (Line("shrink_alpha", "alpha"),),
+        is_from_zero=True,
         is_small=True,
     ),
     CurveChart(
@@ -219,6 +263,7 @@ CURVE_CHARTS = (
             Line("skipped_updates", "skipped updates"),
             Line("skipped_steps", "steps passed over"),
         ),
+        is_from_zero=True,
         form=",d",
         is_small=True,
     ),

@@ -5,7 +5,6 @@ import re
 from collections.abc import Sequence
 from contextlib import redirect_stderr
 from io import StringIO
-from typing import Any
 
 import wandb
 import wandb_workspaces.reports.v2 as blocks
@@ -33,9 +32,10 @@ def workspace(*, project: str, entity: str, runs: Sequence[str] = ()) -> workspa
 
 
 def as_json(view: workspaces.Workspace) -> str:
-    """What Weights & Biases would be sent, for review."""
+    """What Weights & Biases would be sent, for review: without the panels' ids, which are drawn anew at every call."""
     # pydantic tells by its own words which of a model's keys the server knows
-    model: dict[str, Any] = view._to_model().model_dump(mode="json", by_alias=True, exclude_none=True)
+    sent = view._to_model().model_dump_json(by_alias=True, exclude_none=True)
+    model = json.loads(sent, object_hook=lambda part: {key: part[key] for key in part if key != "__id__"})
     return json.dumps(model, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -46,9 +46,12 @@ def account() -> str:
         wandb.setup(wandb.Settings(silent=True))
         if not wandb.login(prompt=False):
             raise UserError("wandb: no account is known; run `wandb login`, or look at the page with --dry-run FILE")
-        return str(wandb.Api(timeout=20).default_entity)
+        entity = wandb.Api(timeout=20).default_entity
     except (WandbError, OSError, ValueError) as error:
         raise _unreachable(error) from error
+    if not entity:
+        raise UserError("dashboard: the account has no entity of its own; name a team or user with --entity")
+    return str(entity)
 
 
 def save(view: workspaces.Workspace) -> str:

@@ -3,6 +3,7 @@
 from argparse import ArgumentParser, Namespace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from glm130b.config import yaml_dialect
 from glm130b.config.errors import UserError
@@ -22,10 +23,10 @@ def run(arguments: Namespace) -> int:
         raise UserError("dashboard: the package wandb-workspaces is not installed; run `pip install 'glm130b[report]'`")
     from glm130b.report.dashboard import account, as_json, save, workspace
 
-    folders = [Path(folder) for folder in arguments.runs]
-    logging = _logging(folders)
+    runs = _configs([Path(folder) for folder in arguments.runs])
+    logging = _logging(runs)
     entity, project = arguments.entity or logging.entity, arguments.project or logging.project
-    names = [folder.resolve().name for folder in folders]
+    names = [run["name"] for run in runs]
     if arguments.dry_run:
         page = as_json(workspace(project=project, entity=entity or "", runs=names))
         arguments.dry_run.write_text(page, encoding="utf-8")
@@ -36,17 +37,24 @@ def run(arguments: Namespace) -> int:
     return 0
 
 
-def _logging(folders: list[Path]) -> LoggingConfig:
-    """Of the first run, whose other sections may be those of another version."""
-    problems = [f"{folder}: is no run's folder, it has no config.yaml" for folder in folders if not _is_run(folder)]
-    if problems:
+def _configs(folders: list[Path]) -> list[dict[str, Any]]:
+    """Of these runs, as they stand there: they may be those of another version."""
+    configs = [_config(folder / "config.yaml") for folder in folders]
+    found = zip(folders, configs, strict=True)
+    if problems := [
+        f"{folder}: is no run's folder, it has no config.yaml of one" for folder, config in found if not config
+    ]:
         raise UserError(problems)
-    if not folders:
-        return LoggingConfig()
-    file = folders[0] / "config.yaml"
-    logging = yaml_dialect.parse(file.read_text(encoding="utf-8"), origin=str(file)).get("logging", {})
+    return configs
+
+
+def _config(file: Path) -> dict[str, Any]:
+    """Empty where there is no run's."""
+    config = yaml_dialect.parse(file.read_text(encoding="utf-8"), origin=str(file)) if file.is_file() else None
+    return config if isinstance(config, dict) and "name" in config else {}
+
+
+def _logging(runs: list[dict[str, Any]]) -> LoggingConfig:
+    """Where the first run's data goes."""
+    logging = runs[0].get("logging", {}) if runs else {}
     return LoggingConfig(**{key: logging[key] for key in ("project", "entity") if key in logging})
-
-
-def _is_run(folder: Path) -> bool:
-    return (folder / "config.yaml").is_file()

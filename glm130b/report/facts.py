@@ -21,7 +21,7 @@ def facts(run: RunHistory, *, now: datetime | None = None) -> list[Fact]:
     tokens = tokens_seen(run)
     overflows = train.last("overflows")
     return [
-        ("Status", _status(run, now or datetime.now(timezone.utc))),
+        ("Status", _status(run, newest, now or datetime.now(timezone.utc))),
         ("Last step", f"{int(newest.steps[-1]):,}"),
         ("Samples", " ".join(_samples(run, newest))),
         ("Tokens", "–" if tokens is None else short(tokens[-1])),
@@ -54,19 +54,29 @@ def short(number: float) -> str:
     return f"{number:,.0f}"
 
 
-def _status(run: RunHistory, now: datetime) -> str:
+def _status(run: RunHistory, newest: Table, now: datetime) -> str:
+    """The word of its end; a run of before left none, even when it had seen every sample."""
+    planned = _planned(run)
     if run.ended:
         return run.ended
+    if planned and newest.columns["samples"][-1] >= planned:
+        return "complete"
     if now - run.written < _SILENT:
         return "running"
     return f"silent since {run.written:%Y-%m-%d %H:%M} UTC"
 
 
 def _samples(run: RunHistory, newest: Table) -> Iterator[str]:
-    samples, planned = newest.columns["samples"][-1], run.config.get("train_samples")
+    samples, planned = newest.columns["samples"][-1], _planned(run)
     yield f"{samples:,.0f}"
-    if isinstance(planned, int) and planned:
+    if planned:
         yield f"({samples / planned:.0%})"
+
+
+def _planned(run: RunHistory) -> int | None:
+    """Samples that the run is to see."""
+    planned = run.config.get("train_samples")
+    return planned if isinstance(planned, int) and planned > 0 else None
 
 
 def _recent_loss(train: Table) -> float | None:

@@ -113,11 +113,15 @@ def key(label: str, *, colour: int | None, dash: str) -> Trace:
     }
 
 
-def frame(*, unit: str, is_log: bool = False, form: str = "", height: int = 300, **more: Any) -> dict[str, Any]:
+def frame(
+    *, unit: str, is_log: bool = False, is_from_zero: bool = False, form: str = "", height: int = 300, **more: Any
+) -> dict[str, Any]:
     """A chart's layout for the light page."""
     axis = {"gridcolor": LIGHT.rule, "linecolor": LIGHT.rule, "zeroline": False, "automargin": True}
     ticks = {"tickformat": ".0%"} if form.endswith("%") else {"exponentformat": "power"}
-    scale = {"type": "log", "nticks": 6} if is_log else {}
+    scale: dict[str, Any] = {"rangemode": "tozero"} if is_from_zero else {}
+    if is_log:
+        scale = {"type": "log", "nticks": 3, "tickformat": "~g"}  # decades, or 1, 2, 5; all of one size by the format
     return {
         "height": height,
         "margin": {"l": 8, "r": 12, "t": 12, "b": 8},

@@ -43,13 +43,16 @@ def layer_charts(run: RunHistory, index: int, *, suffix: str) -> Iterator[Chart]
 def _heat_map(layers: list[int], steps: Column, values_LT: Column, *, unit: str, run: int) -> Figure:
     with np.errstate(divide="ignore", invalid="ignore"):
         powers = np.where(values_LT > 0, np.log10(values_LT), np.nan)
-    ticks = _powers(powers)
+    low, high = _span(powers)
+    ticks = _powers(low, high)
     trace = {
         "type": "heatmap",
         "x": steps_of(steps),
         "y": layers,
         "z": packed(powers) | {"shape": f"{powers.shape[0]}, {powers.shape[1]}"},
         "text": [[f"{value:.3g}" for value in row] for row in values_LT],
+        "zmin": low,
+        "zmax": high,
         "colorscale": "Cividis",
         "colorbar": {
             "thickness": 10,
@@ -66,11 +69,17 @@ def _heat_map(layers: list[int], steps: Column, values_LT: Column, *, unit: str,
     return {"data": [trace], "layout": layout}
 
 
-def _powers(powers_LT: Column) -> dict[float, str]:
+def _span(powers_LT: Column) -> tuple[float, float]:
+    """From the first percentile to the last: the first steps and a spike have the colours of the ends, and the rest
+    has all others."""
+    finite = powers_LT[np.isfinite(powers_LT)]
+    low, high = map(float, np.percentile(finite, (1, 99))) if len(finite) else (0.0, 1.0)
+    return (low, high) if low < high else (low - 0.5, high + 0.5)
+
+
+def _powers(low: float, high: float) -> dict[float, str]:
     """Ticks of a logarithmic colour bar, by the power of ten where they stand: decades, or 1, 2 and 5 of each where
     there are few."""
-    finite = powers_LT[np.isfinite(powers_LT)]
-    low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
     digits = (1, 2, 5) if high - low < 3 else (1,)
     decades = range(math.floor(low), math.ceil(high) + 1)
     ticks = {decade + math.log10(digit): f"{digit * 10.0**decade:g}" for decade in decades for digit in digits}

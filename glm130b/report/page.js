@@ -10,12 +10,17 @@
     axis: "step",
     range: null, // of the axis; null shows the whole run
     heights: new Map(), // of charts whose vertical range was chosen
+    steep: false, // whether charts show their steep beginnings to the top
     smooth: true,
     theme: null, // null follows the system
     print: false,
-    turn: 0, // counts the changes, of which only the last is drawn to its end
+    turn: 0, // counts the changes
   };
   const drawn = new Set();
+  const waiting = new Set(); // charts that do not show the state yet
+  const near = new Set(); // charts in the window, or about to come into it
+  const NEAR = "400px 0px";
+  const PATIENCE = 100; // ms that a chart waits for an idle moment, which a busy machine may never have
   const NOISE = { width: 1, opacity: 0.3 };
   const PICTURE = { format: "png", width: 1000, height: 560, scale: 3 };
   const PRINTED = { wide: { width: 680, height: 250 }, small: { width: 328, height: 210 } };
@@ -24,17 +29,13 @@
   const theme = () => state.theme ?? (dark.matches ? "dark" : "light");
   const look = () => report.looks[state.print ? "light" : theme()];
 
-  // Numbers come as bytes in base64; those that are looked at here are unpacked once.
+  // Numbers come as bytes in base64; those that are looked at here are unpacked when their chart is first drawn.
   function unpacked(values) {
     if (!values?.bdata || values.shape) return values;
-    const bytes = Uint8Array.from(atob(values.bdata), (letter) => letter.charCodeAt(0));
+    const letters = atob(values.bdata);
+    const bytes = new Uint8Array(letters.length);
+    for (let place = 0; place < bytes.length; place += 1) bytes[place] = letters.charCodeAt(place);
     return values.dtype === "i4" ? new Int32Array(bytes.buffer) : new Float32Array(bytes.buffer);
-  }
-  for (const figure of Object.values(report.figures)) {
-    for (const trace of figure.data) {
-      trace.x = unpacked(trace.x);
-      trace.y = unpacked(trace.y);
-    }
   }
 
   // Samples or tokens of a step, by a straight line between the two points of the run around it.
@@ -69,11 +70,13 @@
   function figureOf(key, colours = look(), isPicture = false) {
     const { data, layout } = report.figures[key];
     const { quiet, rule, card, ink } = colours;
+    for (const trace of data) Object.assign(trace, { x: unpacked(trace.x), y: unpacked(trace.y) });
     const traces = data.map((trace) => dressed(trace, colours));
     const axis = (its) => ({ autorange: !its.range, ...its, gridcolor: rule, linecolor: rule, tickcolor: rule });
     const xaxis = { ...axis(layout.xaxis), title: { ...layout.xaxis.title, text: state.axis } };
     const yaxis = axis(layout.yaxis);
     if (!isPicture && data[0].type !== "heatmap") yaxis.title = { text: "" }; // the heading has the unit
+    if (state.steep) delete yaxis.autorangeoptions;
     if (state.range) {
       Object.assign(xaxis, { range: [...state.range], autorange: false });
       const heights = heightsWithin(traces, state.range);
@@ -142,39 +145,59 @@
     if (state.print) Object.assign(layout, chart.closest(".small") ? PRINTED.small : PRINTED.wide);
     const isNew = !drawn.has(chart);
     drawn.add(chart);
+    waiting.delete(chart);
     Plotly.react(chart, data, layout, config);
     if (isNew) chart.on("plotly_relayout", (change) => follow(chart, change));
   }
 
-  // One chart after another, those in sight first, so that the page answers while it fills.
-  function drawAll() {
-    const distance = (chart) => {
-      const { top, bottom } = chart.getBoundingClientRect();
-      return Math.max(0, -bottom, top - innerHeight);
-    };
-    const places = new Map(all(".chart").map((chart) => [chart, distance(chart)]));
-    const waiting = [...places.keys()].sort((one, other) => places.get(one) - places.get(other));
-    const turn = (state.turn += 1);
-    document.documentElement.dataset.drawn = "some";
-    // Later, even the first: a chart that tells of a change is not to be drawn while it still speaks.
-    setTimeout(function next() {
-      if (turn !== state.turn) return; // a later change draws them all
-      if (waiting.length) {
-        draw(waiting.shift());
-        setTimeout(next);
-      } else document.documentElement.dataset.drawn = "all";
-    });
+  // One chart after another, so that the page answers while it fills: those near the window at once, the others when
+  // there is nothing else to do. Later, even the first: a chart that tells of a change is not to be drawn while it speaks.
+  let [timer, idle] = [0, 0];
+  function goOn() {
+    clearTimeout(timer);
+    cancelIdleCallback(idle);
+    const [first] = waiting;
+    const next = [...waiting].find((chart) => near.has(chart));
+    if (next) timer = setTimeout(drawNext, 0, next);
+    else if (first) idle = requestIdleCallback(() => drawNext(first), { timeout: PATIENCE });
+    document.documentElement.dataset.drawn = next ? "some" : first ? "near" : "all";
   }
 
-  // A stretch of the run that is zoomed in one chart is zoomed in all; a height is the chart's own.
+  function drawNext(chart) {
+    draw(chart);
+    goOn();
+  }
+
+  function drawAll() {
+    state.turn += 1;
+    for (const chart of all(".chart")) waiting.add(chart);
+    goOn();
+  }
+
+  const sight = new IntersectionObserver(
+    (changes) => {
+      for (const { target, isIntersecting } of changes) {
+        if (isIntersecting) near.add(target);
+        else near.delete(target);
+      }
+      goOn();
+    },
+    { rootMargin: NEAR },
+  );
+
+  // A stretch of the run that is zoomed in one chart is zoomed in all; a height is the chart's own. A double click shows
+  // the whole run; another one its steep beginning too, or no longer.
   function follow(chart, change) {
     const span = (axis) => (`${axis}.range[0]` in change ? [change[`${axis}.range[0]`], change[`${axis}.range[1]`]] : null);
     const [range, height] = [span("xaxis"), span("yaxis")];
+    const isWhole = !state.range && !state.heights.size;
     if (height) state.heights.set(chart.id, height);
     else if (change["yaxis.autorange"]) state.heights.delete(chart.id);
     if (range) state.range = range;
-    else if (change["xaxis.autorange"]) showWhole();
-    else return;
+    else if (change["xaxis.autorange"]) {
+      if (isWhole) state.steep = !state.steep;
+      showWhole();
+    } else return;
     drawAll();
   }
 
@@ -229,13 +252,18 @@
     showTheme();
     drawAll();
   });
-  const print = (on) => () => {
-    state.print = on;
+  addEventListener("beforeprint", () => {
+    state.print = true;
     all(".chart").forEach(draw); // at once: paper does not wait
-  };
-  addEventListener("beforeprint", print(true));
-  addEventListener("afterprint", print(false));
+  });
+  addEventListener("afterprint", () => {
+    state.print = false;
+    drawAll();
+  });
 
   showTheme();
-  drawAll();
+  for (const chart of all(".chart")) {
+    waiting.add(chart);
+    sight.observe(chart); // which tells at once which are near, and so begins
+  }
 })();

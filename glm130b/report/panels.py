@@ -7,7 +7,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Panel:
-    """Curves over the samples."""
+    """Curves over the samples; those of the layers lie over each other, and ``glm130b report`` has them as a map."""
 
     title: str
     names: tuple[str, ...] = ()

@@ -89,7 +89,11 @@ class RunHistory:
 def read_runs(folders: list[Path]) -> tuple[RunHistory, ...]:
     """All runs, each by a name of its own. Raises UserError that names every folder that is no run."""
     resolved = [folder.resolve() for folder in folders]
-    problems = [f"{folder}: is named twice; name each run once" for folder in folders if resolved.count(folder) > 1]
+    problems = [
+        f"{folder}: is named twice; name each run once"
+        for folder, place in zip(folders, resolved, strict=True)
+        if resolved.count(place) > 1
+    ]
     runs = []
     for folder, name in zip(folders, _names(resolved), strict=True):
         try:
@@ -113,7 +117,7 @@ def read_run(folder: Path, *, name: str) -> RunHistory:
     try:
         for record in _objects(file):
             kind = record.pop("kind", None) if record else None
-            if kind in tables and _is_count(record.get("step")):
+            if isinstance(kind, str) and kind in tables and _is_count(record.get("step")):
                 tables[kind].add(record)
             else:
                 unreadable += 1

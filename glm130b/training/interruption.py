@@ -1,6 +1,6 @@
 """Requests to end early, from outside: a signal, a stop file, or time that runs out. All ranks hear of them together.
 
-SIGTERM, SIGUSR1     on any rank (Slurm: ``--signal=USR1@300`` warns 300 s before the job's limit)
+SIGTERM, SIGUSR1     on any rank (Slurm: ``--signal=USR1@900`` warns 900 s before the job's limit)
 touch FOLDER/stop    in the run's folder
 a time budget        of the process: no step is begun that would end behind it
 """

@@ -1,12 +1,14 @@
 """What happens to a run beside its numbers: spikes and what was done about them, failed saves, slow ranks, resumes."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
 
-def _now() -> str:
+def now() -> str:
+    """ISO 8601, UTC, to the second."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
@@ -22,21 +24,30 @@ class Event:
     """What happened, why, and what was done, in one line."""
     details: Mapping[str, Any] = field(default_factory=dict)
     """Its numbers, as plain data."""
-    time: str = field(default_factory=_now, compare=False)
-    """When: ISO 8601, UTC, to the second."""
+    time: str = field(default_factory=now, compare=False)
+    """When (``now``)."""
 
     def __str__(self) -> str:
         return f"step {self.step}: {self.name}: {self.message}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON: a line of ``events.jsonl``."""
+        """Ready for JSON, a line of ``events.jsonl``: a number that is not finite becomes None."""
         return {
             "time": self.time,
             "step": self.step,
             "name": self.name,
             "message": self.message,
-            "details": dict(self.details),
+            "details": _plain(self.details),
         }
+
+
+def _plain(value: Any) -> Any:
+    """As JSON knows it."""
+    if isinstance(value, Mapping):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class Journal:

@@ -56,9 +56,7 @@ class Meter:
 
     def after_backward(self, reports: Sequence[RowLosses]) -> Measured:
         """``reports`` are the pipeline's. One collective over the whole job."""
-        if self._topology.device.type == "cuda":
-            # The collective would be waited for a moment later anyway; only now is the time this rank's own.
-            torch.cuda.current_stream(self._topology.device).synchronize()
+        self._wait_for_device()  # the collective would, a moment later; only now is the time this rank's own
         own = [time.perf_counter() - self._began, self._loader.seconds_waited - self._waited, *self._memory.read()]
         losses = self._losses.of(spoken_for(reports, self._topology))
         scale = self._activation_scale
@@ -75,11 +73,14 @@ class Meter:
         )
 
     def speed(self, batch_size: int) -> dict[str, float]:
-        """Of the step that is now over, and had so many rows; by this rank's clock.
-
-        On a GPU the end of the update may still be running: it is in the next step's time.
-        """
+        """Of the step that is now over, and had so many rows; by this rank's clock, the whole update included."""
+        self._wait_for_device()  # the roll call would, before the next step begins
         return self._throughput.values(batch_size=batch_size, seconds=time.perf_counter() - self._began)
+
+    def _wait_for_device(self) -> None:
+        """Until what this process has asked of its GPU is done."""
+        if self._topology.device.type == "cuda":
+            torch.cuda.current_stream(self._topology.device).synchronize()
 
 
 def rank_times(seconds_W: Sequence[float]) -> dict[str, float]:

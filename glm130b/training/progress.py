@@ -18,12 +18,20 @@ class Progress:
     overflows: int = 0
     """Those of the skipped updates whose gradient was not finite."""
     clipped_updates: int = 0
-    """Updates whose gradient was clipped. Checkpoints from before these two were counted begin with 0 of both."""
+    """Updates whose gradient was clipped."""
+    unclipped_updates: int = 0
+    """Updates whose gradient was not. A checkpoint from before these three were counted begins with 0 of each."""
 
     @property
     def applied_updates(self) -> int:
         """Steps that changed the weights."""
         return self.step - self.skipped_updates - self.skipped_steps
+
+    @property
+    def clip_share(self) -> float | None:
+        """Share of the updates whose gradient was clipped, as far back as that was counted; None before the first."""
+        counted = self.clipped_updates + self.unclipped_updates
+        return self.clipped_updates / counted if counted else None
 
     def after_step(
         self, batch_size: int, *, applied: bool, overflowed: bool = False, clipped: bool = False
@@ -34,6 +42,7 @@ class Progress:
             skipped_updates=self.skipped_updates + (not applied),
             overflows=self.overflows + overflowed,
             clipped_updates=self.clipped_updates + (applied and clipped),
+            unclipped_updates=self.unclipped_updates + (applied and not clipped),
         )
 
     def after_skipped_step(self, batch_size: int) -> "Progress":

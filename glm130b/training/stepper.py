@@ -7,7 +7,8 @@ from glm130b.data.loader import Loader
 from glm130b.model.gradient_shrink import ShrinkFactors
 from glm130b.parallel.pipeline import Pipeline
 from glm130b.parallel.topology import Topology, seed_dropout
-from glm130b.parallel.zero import NOT_FINITE, GradientNorms, StepOutcome, ZeroEngine
+from glm130b.parallel.update import NOT_FINITE, GradientNorms
+from glm130b.parallel.zero import StepOutcome, ZeroEngine
 from glm130b.training.meter import Meter
 from glm130b.training.metrics import Record, is_due
 from glm130b.training.objective_loss import forward_step
@@ -131,10 +132,10 @@ def _of_the_update(outcome: StepOutcome) -> Mapping[str, float]:
 
 def _counted(progress: Progress) -> Mapping[str, float]:
     """How often so far."""
-    applied = progress.applied_updates
+    clip_share = progress.clip_share
     return {
         "overflows": progress.overflows,
         "skipped_updates": progress.skipped_updates,
         "skipped_steps": progress.skipped_steps,
-        **({"clip_share": progress.clipped_updates / applied} if applied else {}),
+        **({} if clip_share is None else {"clip_share": clip_share}),
     }

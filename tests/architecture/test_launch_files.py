@@ -12,6 +12,7 @@ SCRIPTS = (
     "launch/supervised.sh",
     "launch/start.sh",
     "launch/env.sh",
+    "launch/python.sh",
     "launch/slurm.sbatch",
     "launch/agent.sh",
     "tools/system_packages.sh",
@@ -45,7 +46,7 @@ def test_launch_files_hold_no_hyper_parameters(root: Path) -> None:
 
 def test_slurm_gives_the_launcher_what_it_reads(root: Path) -> None:
     text = (root / "launch" / "slurm.sbatch").read_text()
-    for needed in ("--nodes", "--ntasks-per-node", "--gpus-per-node", "--requeue", "--kill-on-bad-exit=1"):
+    for needed in ("--nodes", "--ntasks-per-node", "--gpus-per-node", "--mem=0", "--requeue", "--kill-on-bad-exit=1"):
         assert needed in text
     assert "export MASTER_ADDR MASTER_PORT" in text
     assert "scontrol show hostnames" in text

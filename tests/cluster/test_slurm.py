@@ -2,10 +2,12 @@
 what would not get better."""
 
 import re
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from glm130b.checkpoint.lock import RunLock
 from tests.cluster.conftest import SAVE_EVERY, STEPS, Cluster
 from tests.harness.incidents_run import Run
 from tests.harness.slurm import NODES, Job, Slurm
@@ -69,7 +71,7 @@ def test_the_time_limits_warning_saves_and_the_job_goes_on(cluster: Cluster) -> 
     assert ended(run) == "requeue"
 
     assert job.end() == 0, job.said
-    assert "the job ended with status 75 and is started again (1 of at most 100 times)" in job.said
+    assert "the job has saved and is started again" in job.said
     assert [record["step"] for record in run.steps] == list(range(1, saved + 11))
     assert [event["step"] for event in run.events("resume")] == [saved]
     assert ended(run) == "complete"
@@ -110,6 +112,16 @@ def test_a_mistake_that_only_the_processes_see_is_not_tried_again(agent: str, cl
     assert job.end() == 2, job.said
     assert job.restarts == 0
     assert "needs 4 processes" in job.said
+
+
+def test_a_mistake_that_one_process_sees_alone_is_not_tried_again(cluster: Cluster) -> None:
+    """The first rank finds that the run goes on elsewhere; the second one waits for it, and is ended by Slurm."""
+    with ExitStack() as until_it_ends:
+        until_it_ends.callback(RunLock.take(cluster.run("run").folder).release)
+        job = cluster.submit("run")
+        assert job.end() == 2, job.said
+    assert job.restarts == 0, job.said
+    assert "is at work in it" in job.said
 
 
 def test_an_unfit_node_ends_the_job_before_it_trains(cluster: Cluster, tmp_path: Path) -> None:

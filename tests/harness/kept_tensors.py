@@ -1,18 +1,23 @@
 """What a process really keeps: parameters, gradients, optimizer state, and the tensors that autograd holds for the
-backward pass, counted by storage."""
+backward pass, counted by storage; and the peak of all that PyTorch allocates on the CPU."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from itertools import accumulate
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 
 from glm130b.config.sections import RunConfig
 from glm130b.environment import Launch
 from glm130b.parallel.topology import disconnect
-from tests.harness.training import live_run
+from glm130b.training.progress import Progress
+from tests.harness.training import LiveRun, live_run
+
+_T = TypeVar("_T")
 
 
 def storage_bytes(tensors: Iterable[Tensor]) -> int:
@@ -101,6 +106,33 @@ def measure_memory(launch: Launch, config: RunConfig) -> tuple[int, dict[str, in
     stage = run.topology.pipeline.rank
     disconnect()
     return stage, measured
+
+
+def measure_peak(launch: Launch, config: RunConfig) -> tuple[int, int]:
+    """This process's stage, and bytes allocated at the fullest moment of its second step, temporary tensors and buffers
+    included."""
+    held, _, (run, progress) = _allocated(lambda: _after_one_step(config, launch))
+    _, peak, _ = _allocated(lambda: run.take_steps(1, progress))
+    stage = run.topology.pipeline.rank
+    disconnect()
+    return stage, held + peak
+
+
+def _after_one_step(config: RunConfig, launch: Launch) -> tuple[LiveRun, Progress]:
+    run = live_run(config, launch)
+    return run, run.take_steps(1)[0]
+
+
+def _allocated(work: Callable[[], _T]) -> tuple[int, int, _T]:
+    """Bytes more than before at the end of ``work`` and at its fullest moment, and its result; by PyTorch's profiler,
+    which sees every allocation on the CPU."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        result = work()
+    assert seen.profiler
+    assert seen.profiler.kineto_results
+    events = [event for event in seen.profiler.kineto_results.events() if event.name() == "[memory]"]
+    held = list(accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())))
+    return held[-1], max(held), result
 
 
 def _flat(gradients: Any) -> list[Any]:

@@ -9,6 +9,8 @@ import re
 import shutil
 import subprocess
 import sys
+import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -63,23 +65,24 @@ COVERED = {
         "deepspeed --hostfile hostfile --no_ssh",
         "torchrun --nnodes",
     ),
-    "tests/unit/checkpoint/test_folder.py::test_nothing_newer_than_latest_names_is_a_candidate": (
-        "echo step-00041000 > runs/glm-130b/checkpoints/latest",
-    ),
     "tests/unit/data/preparation/test_command.py::test_many_datasets_come_from_one_file": (
         "glm130b prepare --mip configs/mip/glm-130b.yaml",
     ),
-    "tests/unit/training/sinks/test_tensorboard.py::test_values_and_events": (
+    "tests/integration/test_docs_commands.py::test_tensorboard_shows_the_run": (
         "tensorboard --logdir runs/tiny/tensorboard",
     ),
-    "tests/unit/preflight/test_command.py::test_without_a_config_only_the_machine_is_looked_at": ("glm130b preflight",),
 }
 """What runs commands of these beginnings: a test, with data and sizes of its own, or the script of CI."""
 
-STAND_INS = {"--pieces 32000": "--pieces 600", "0f3c...": "HASH", "runs/glm-130b": "runs/tiny"}
+STAND_INS = {
+    "--pieces 32000": "--pieces 600",
+    "0f3c...": "HASH",
+    "runs/glm-130b": "runs/tiny",
+    "step-00041000": "step-00000004",
+}
 """What a small place needs instead; the hash is that of a document of the demo."""
 
-HERE = ("glm130b", "wandb")
+HERE = ("echo", "glm130b", "wandb")
 """Programs whose commands are run here."""
 
 DOCUMENTED = commands(ROOT)
@@ -160,7 +163,7 @@ def material(demo: list[str], command: Command, tmp_path_factory: pytest.TempPat
         (folder / place / "a.jsonl.zst").write_bytes(zstandard.compress(some))
     alone = ["parallel.tensor=1", "parallel.pipeline=1", "parallel.data=1", "batch.global_size=4"]
     words = [sys.executable, ROOT / "launch" / "pretrain.sh", ROOT / "configs" / "tiny.yaml", *demo, *SHORT, *alone]
-    command([*words, f"folder={folder / 'runs'}", "train_samples=32"])
+    command([*words, f"folder={folder / 'runs'}", "train_samples=32", "logging.tensorboard=true"])
     (folder / "runs" / "tiny-pre").symlink_to("tiny")
     return folder
 
@@ -190,3 +193,30 @@ def test_the_commands_of_a_page(page: str, configs: Path, material: Path) -> Non
         )
         printed += finished.stdout
         assert finished.returncode == 0, f"{command.place}\n{finished.stdout}"
+
+
+@pytest.mark.full
+@pytest.mark.timeout(300)
+def test_tensorboard_shows_the_run(material: Path) -> None:
+    """The command of the page, on a free port, asked once for what it has found."""
+    (words,) = {command.words for command in DOCUMENTED if command.words[0] == "tensorboard"}
+    program, *arguments = words
+    serving = [BIN / program, *arguments, "--port", "0", "--load_fast", "false", "--reload_interval", "1"]
+    with subprocess.Popen(serving, cwd=material, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            said = next(line for line in server.stderr if "http://" in line)
+            address = re.search(r"http://[^ /]+/", said)[0]
+            assert "train/loss" in asked(f"{address}data/plugin/scalars/tags", "train/loss")
+        finally:
+            server.terminate()
+
+
+def asked(address: str, wanted: str) -> str:
+    """The answer, once it holds what is wanted; a server that has just started is still reading."""
+    for _ in range(60):
+        with urllib.request.urlopen(address, timeout=20) as answer:
+            text: str = answer.read().decode()
+        if wanted in text:
+            break
+        time.sleep(0.5)
+    return text

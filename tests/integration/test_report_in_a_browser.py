@@ -147,6 +147,32 @@ def test_a_stretch_zoomed_in_one_chart_is_zoomed_in_all(opened: Opened) -> None:
     opened.until(f"chart._fullLayout.xaxis.range[1] >= {STEPS - 110}")
 
 
+def test_a_second_double_click_shows_how_the_loss_began(opened: Opened) -> None:
+    highest = "document.getElementById('loss')._fullLayout.yaxis.range[1]"
+    settled = opened.page.evaluate(highest)
+    assert settled < 8
+    opened.page.dblclick("#gradient-norm .nsewdrag")
+    opened.until(f"{highest} > 9")
+    opened.page.dblclick("#gradient-norm .nsewdrag")
+    opened.until(f"Math.abs({highest} - {settled}) < 0.01")
+
+
+def test_charts_far_from_the_window_wait_until_they_come_near(browser: Any, report: Path) -> None:
+    """In a page that is never idle; paper does not wait."""
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.add_init_script("window.requestIdleCallback = () => 0")
+    page.goto(report.as_uri())
+    page.wait_for_selector("html[data-drawn=near]", state="attached")
+    drawn = "document.querySelectorAll('.chart .main-svg:first-child').length"
+    assert 0 < page.evaluate(drawn) < 8
+    last = page.locator(".chart").last
+    last.scroll_into_view_if_needed()
+    last.locator(".main-svg").first.wait_for()
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.evaluate(drawn) == page.locator(".chart").count() > 25
+    page.close()
+
+
 def test_a_run_is_switched_off_in_all_charts(opened: Opened) -> None:
     visible = "chart.data.filter((trace) => trace.visible !== false).map((trace) => trace.meta.run)"
     assert all(1 in runs or 0 in runs for runs in opened.charts(visible))
@@ -242,4 +268,4 @@ def test_the_benchmark(root: Path, browser: Any) -> None:
     finished = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=240)
     assert finished.returncode == 0, finished.stderr
     assert re.search(r"command: [\d.]+ s .*, peak [\d.]+ GB, page [\d.]+ MB", finished.stdout)
-    assert "all charts: " in finished.stdout
+    assert all(f"{sight}: " in finished.stdout for sight in ("open", "all charts"))

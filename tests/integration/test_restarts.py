@@ -154,13 +154,18 @@ class Slurm:
 
     def __init__(self, root: Path, folder: Path) -> None:
         self._root, self.folder = root, folder
+        self.errors = ""
+        """What the script wrote to stderr the last time."""
         (folder / "bin").mkdir()
         (folder / "launch").symlink_to(root / "launch")
         self._command(
-            "srun", 'case "$*" in *launch/*) exit "$SRUN_STATUS" ;; *" preflight "*) exit "$PREFLIGHT_STATUS" ;; esac'
+            "srun",
+            'case "$*" in *launch/*) exit "$SRUN_STATUS" ;; esac\n'
+            'case "$*" in *" preflight "*) echo "$SAID"; exit "$PREFLIGHT_STATUS" ;; esac',
         )
         self._command(
             "scontrol",
+            'if [ "$1" = requeue ]; then exit "$REQUEUE_STATUS"; fi\n'
             'if [ "$2" = hostnames ]; then echo node-001; echo node-002; fi\n'
             'if [ "$3" = node ]; then echo "NodeName=$4 Arch=x86_64 NodeAddr=10.0.0.1 NodeHostName=$4"; fi',
         )
@@ -172,14 +177,18 @@ class Slurm:
 
     def calls(self, status: int = 0, preflight: int = 0, **environment: str) -> tuple[int, list[str]]:
         """The script's own status, and the commands that it ran once it knew its first node's address."""
-        statuses = {"SRUN_STATUS": str(status), "PREFLIGHT_STATUS": str(preflight)}
+        played = {"SRUN_STATUS": str(status), "PREFLIGHT_STATUS": str(preflight), "SAID": "", "REQUEUE_STATUS": "0"}
         ended = subprocess.run(
             ["bash", self._root / "launch" / "slurm.sbatch", "a.yaml", "seed=7"],
             cwd=self.folder,
-            env={"PATH": f"{self.folder / 'bin'}:/usr/bin:/bin", **self.PLACE, **statuses, **environment},
+            env={"PATH": f"{self.folder / 'bin'}:/usr/bin:/bin", **self.PLACE, **played, **environment},
             capture_output=True,
+            text=True,
             timeout=20,
         )
+        self.errors = ended.stderr
+        if not (self.folder / "calls").exists():
+            return ended.returncode, []
         calls = (self.folder / "calls").read_text().splitlines()
         (self.folder / "calls").unlink()
         assert calls[:2] == [" scontrol show hostnames node-[001-002]", " scontrol --oneliner show node node-001"]
@@ -204,27 +213,51 @@ def test_slurm_leaves_alone_what_would_not_get_better(status: int, slurm: Slurm)
     assert slurm.run(status) == (status, [])
 
 
-@pytest.mark.parametrize("status", [75, 1, 137])
-def test_slurm_starts_again_what_may_go_on_up_to_a_limit(status: int, slurm: Slurm) -> None:
+@pytest.mark.parametrize("status", [1, 137])
+def test_slurm_starts_a_failure_again_up_to_a_limit_in_a_row(status: int, slurm: Slurm) -> None:
+    """A run that has saved begins a new row, however often it was started."""
     requeue = ["scontrol requeue 1234"]
-    assert slurm.run(status) == (status, requeue)
-    assert slurm.run(status, SLURM_RESTART_COUNT="99") == (status, requeue)
-    assert slurm.run(status, SLURM_RESTART_COUNT="100") == (status, [])
-    assert slurm.run(status, SLURM_RESTART_COUNT="3", GLM130B_RESTARTS="3") == (status, [])
+    for told in (status, 75, status, status, 75, 75, 75, status, status):
+        assert slurm.run(told, GLM130B_RESTARTS="2", SLURM_RESTART_COUNT="500") == (told, requeue)
+    assert slurm.run(status, GLM130B_RESTARTS="2") == (status, [])
+    assert f"status {status}, and 3 times in a row: the limit" in slurm.errors
+    assert not list(slurm.folder.glob("*.failures"))
+
+
+def test_slurm_may_refuse_to_start_it_again(slurm: Slurm) -> None:
+    """As for a job that was submitted with --no-requeue."""
+    assert slurm.run(75, REQUEUE_STATUS="1") == (75, ["scontrol requeue 1234"])
+    assert "the job has saved and is not started again: Slurm has refused to" in slurm.errors
 
 
 def test_slurm_looks_at_config_and_nodes_first(slurm: Slurm) -> None:
     status, (plan, preflight, train) = slurm.calls()
     assert status == 0
-    assert plan.endswith("--nodes=1 --ntasks=1 --ntasks-per-node=1 glm130b plan a.yaml seed=7 --world-size 16")
+    assert plan.endswith(
+        "--nodes=1 --ntasks=1 --ntasks-per-node=1 --time=15 glm130b plan a.yaml seed=7 --world-size 16"
+    )
     assert "--nodes=2 --ntasks=2 --ntasks-per-node=1 " in preflight
-    assert preflight.endswith(" glm130b preflight a.yaml seed=7 --world-size 16")
+    assert preflight.endswith(" glm130b preflight a.yaml seed=7 --world-size 16 --brief")
     assert "launch/pretrain.sh" in train
     assert "--quick" in slurm.calls(SLURM_RESTART_COUNT="1")[1][1]
     status, calls = slurm.calls(preflight=2)
     assert (status, len(calls)) == (2, 2)
     status, calls = slurm.calls(preflight=137)  # a node that died is no unfit one
     assert (status, calls[2]) == (137, "scontrol requeue 1234")
+
+
+@pytest.mark.parametrize(
+    ("said", "unfit"),
+    [
+        ("0: n1: unfit, 1 of 9 checks failed\n1: n2: fit, 9 checks", "node-001"),
+        ("0: n1: fit, 9 checks", "node-002"),  # it hangs, and says nothing
+        ("0: n1: unfit, 1 of 9\n1: n2: unfit, 1 of 9", ""),  # no node's fault
+    ],
+)
+def test_slurm_names_the_unfit_nodes(said: str, unfit: str, slurm: Slurm) -> None:
+    slurm.calls(preflight=2, SAID=said)
+    told = f"glm130b: unfit: {unfit}; leave them out: sbatch --exclude={unfit}\n"
+    assert slurm.errors == (told if unfit else "")
 
 
 def test_slurm_takes_every_step_into_the_container(slurm: Slurm) -> None:
@@ -244,11 +277,12 @@ def test_slurm_takes_every_step_into_the_container(slurm: Slurm) -> None:
     ]
 
 
-@pytest.mark.parametrize("wrong", [{"GLM130B_CONTAINER": "glm.sif"}, {"GLM130B_AGENT": "mpirun"}])
-def test_slurms_switches_have_no_other_values(wrong: dict[str, str], slurm: Slurm) -> None:
-    status, calls = slurm.calls(GLM130B_PREFLIGHT="no", **wrong)
-    assert (status, calls) == (2, [])
+@pytest.mark.parametrize("wrong", ["CONTAINER=glm.sif", "AGENT=mpirun", "PREFLIGHT=qick", "RESTARTS=abc"])
+def test_slurms_switches_have_no_other_values(wrong: str, slurm: Slurm) -> None:
+    name, _, value = f"GLM130B_{wrong}".partition("=")
+    assert slurm.calls(**{name: value}) == (2, []), "nothing is looked at, nothing started"
+    assert slurm.errors.startswith(f"glm130b: error: {name}={value}: is not ")
 
 
 def test_slurm_warns_the_processes_and_not_the_script(root: Path) -> None:
-    assert "#SBATCH --signal=USR1@300" in (root / "launch" / "slurm.sbatch").read_text().splitlines()
+    assert "#SBATCH --signal=USR1@900" in (root / "launch" / "slurm.sbatch").read_text().splitlines()

@@ -12,7 +12,8 @@ from glm130b.environment import Launch
 from glm130b.model.gradient_shrink import ShrinkFactors
 from glm130b.model.stage import Stage
 from glm130b.parallel.topology import disconnect
-from glm130b.parallel.zero import Permit, StepOutcome
+from glm130b.parallel.update import Permit
+from glm130b.parallel.zero import StepOutcome
 from tests.harness.pool import run_distributed
 from tests.harness.synthetic import small_config
 from tests.harness.training import live_run

@@ -1,7 +1,8 @@
 """What ``glm130b plan`` says of memory, against the tensors of real models: every category within 3.5 %.
 
 On the CPU and its kernels (``plan.kernels.cpu_kernels``); a plan for a GPU differs from that by what
-``plan/activations.py`` lists. Temporary tensors, buffers and the reserve are estimates that nothing here holds.
+``plan/activations.py`` lists. Temporary tensors and buffers are estimates: only the peak of a whole step is held,
+loosely. The reserve is held by nothing.
 """
 
 from dataclasses import dataclass, field
@@ -9,15 +10,19 @@ from typing import Any
 
 import pytest
 
+from glm130b.config.derived import least_world_size
 from glm130b.config.layout_rules import layout_problems
 from glm130b.config.sections import RunConfig
 from glm130b.plan.kernels import cpu_kernels
-from glm130b.plan.memory import memory_per_stage
-from tests.harness.kept_tensors import measure_memory
+from glm130b.plan.memory import StageMemory, memory_per_stage
+from tests.harness.kept_tensors import measure_memory, measure_peak
 from tests.harness.pool import run_distributed
 from tests.harness.synthetic import small_config
 
 WITHIN = 0.035
+WHOLE_WITHIN = 0.3
+"""Of the peak, reserve left out: DeepSpeed's step in fp16 takes up to a fifth more than planned, the others up to a
+tenth less. Models this small have mostly what the step itself makes."""
 _SIZES = {
     "num_layers": 4,
     "hidden_size": 256,
@@ -115,14 +120,17 @@ MORE = [
 ]
 
 
-def check(case: Case) -> None:
+def plan_of(case: Case) -> tuple[StageMemory, ...]:
     config = case.config
     assert not list(layout_problems(config, None))
     data_size = config.parallel.data
     assert isinstance(data_size, int)
-    planned = memory_per_stage(config, data_size=data_size, micro_batches=8 // data_size, kernels=cpu_kernels(config))
-    world_size = config.parallel.tensor * config.parallel.pipeline * data_size
-    for stage, measured in run_distributed(measure_memory, world_size, config):
+    return memory_per_stage(config, data_size=data_size, micro_batches=8 // data_size, kernels=cpu_kernels(config))
+
+
+def check(case: Case) -> None:
+    config, planned = case.config, plan_of(case)
+    for stage, measured in run_distributed(measure_memory, least_world_size(config), config):
         said = vars(planned[stage])
         if config.parallel.offload_optimizer:
             said = said | {"optimizer": said["on_host"]}
@@ -139,3 +147,13 @@ def test_memory(case: Case) -> None:
 @pytest.mark.parametrize("case", MORE, ids=str)
 def test_memory_of_more(case: Case) -> None:
     check(case)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("case", [case for case in EVERY_DAY if "data" not in case.parallel], ids=str)
+def test_the_peak_of_a_step(case: Case) -> None:
+    """Without a data axis: what the profiler sees of gloo's reductions differs from run to run."""
+    config, planned = case.config, plan_of(case)
+    for stage, measured in run_distributed(measure_peak, least_world_size(config), config):
+        said = planned[stage]
+        assert said.total - said.reserve + said.on_host == pytest.approx(measured, rel=WHOLE_WITHIN), f"stage {stage}"

@@ -16,7 +16,8 @@ from glm130b.config.sections import RunConfig
 from glm130b.environment import Launch
 from glm130b.model.sharding import EMBEDDING, parameter_shards
 from glm130b.parallel.topology import disconnect
-from glm130b.parallel.zero import NOT_FINITE, GradientNorms, StepOutcome
+from glm130b.parallel.update import NOT_FINITE, GradientNorms
+from glm130b.parallel.zero import StepOutcome
 from tests.harness.pool import run_distributed
 from tests.harness.reference_comparison import oracle
 from tests.harness.reference_training import Step, backward, clip_gradients

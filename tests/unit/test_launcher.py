@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import time
 import warnings
@@ -37,6 +38,15 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
     monkeypatch.setattr(os, "environ", fake)
     with warnings.catch_warnings():
         yield fake
+
+
+@pytest.fixture(autouse=True)
+def own_signals() -> Iterator[None]:
+    """What ``main`` does with a request to end is undone."""
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, handler)
+    signal.set_wakeup_fd(-1)
 
 
 @pytest.fixture
@@ -223,7 +233,8 @@ def test_a_restart_waits_the_longer_the_more_there_were(
     (tmp_path / "tiny").mkdir()
     if ended:
         (tmp_path / "tiny" / "ended").write_text(ended)
-    wait_to_restart(config, Launch(rank=1, local_rank=1, world_size=8, restarts=restarts))
+    for rank in (0, 1):  # the others wait for the first one, where all meet
+        wait_to_restart(config, Launch(rank=rank, local_rank=rank, world_size=8, restarts=restarts))
     assert naps == slept
 
 
@@ -235,7 +246,7 @@ def test_a_restart_is_announced_once(
     )
     for rank in (0, 1):
         wait_to_restart(config, Launch(rank=rank, local_rank=rank, world_size=8, restarts=2))
-    assert naps == [1, 1]
+    assert naps == [1]
     assert capsys.readouterr().out == "glm130b: restart 2 begins in 1 s\n"
 
 
@@ -247,6 +258,41 @@ def test_a_stopped_run_is_not_started_again_by_its_supervisor(naps: list[float],
         wait_to_restart(config, Launch(rank=1, local_rank=1, world_size=8, restarts=1))
     assert caught.value.code == 3
     assert naps == []
+
+
+@pytest.mark.parametrize("restarts", ["0", "1"])
+def test_how_an_attempt_ended_is_forgotten_by_the_next(
+    restarts: str, environment: dict[str, str], naps: list[float], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Also by one that falls before it trains: the one after it is to wait."""
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    environment["SLURM_RESTART_COUNT"] = restarts
+    environment.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "ended").write_text("requeue\n")
+    monkeypatch.setattr(launcher, "checked_config", lambda *given: FakeConfig(str(tmp_path), "a", given))
+    monkeypatch.setattr(launcher, "prepare_environment", fail)
+    with pytest.raises(ZeroDivisionError):
+        main(["a.yaml"])
+    assert naps == []
+    assert not (tmp_path / "a" / "ended").exists()
+
+
+def test_who_is_asked_to_end_before_it_trains_ends_with_1(tmp_path: Path) -> None:
+    """Not by the signal, 143 to a shell: Slurm would report that for the mistake that another process has seen."""
+    play = (
+        "import time; from glm130b import launcher\n"
+        "def wait(*_): print('waits', flush=True); time.sleep(60)\n"
+        "launcher.checked_config = wait; launcher.main(['a.yaml'])"
+    )
+    with subprocess.Popen([sys.executable, "-c", play], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "waits\n"
+        process.terminate()
+        assert process.wait(timeout=30) == 1
 
 
 def test_an_unexpected_error_keeps_its_trace(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:

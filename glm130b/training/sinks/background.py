@@ -1,5 +1,6 @@
 """A thread of its own for a sink that may be slow: a network, a file system that hangs."""
 
+import math
 import threading
 import time
 from collections import deque
@@ -21,6 +22,8 @@ class Patience:
     """The training waits so long for an event to be written, because the process may be about to end; 0: not at all."""
     close_seconds: float
     """For everything that is left, when the run ends."""
+    slow_seconds: float = 0.2
+    """A sink that took longer over its newest item is not waited for at an event."""
     tries: int = 3
     """To make the sink, before what is made instead of it."""
 
@@ -73,8 +76,10 @@ class Background:
         self._sink: Sink | None = None
         self._waiting: deque[_Item] = deque()
         self._changed = threading.Condition()
-        self._is_closing = False
+        self._closes_at = math.inf
+        """On the monotonic clock; known once the end has come."""
         self._is_failing = False
+        self._is_slow = False
         self._num_lost = 0
         self._num_tries = 0
         self._recovery = "works again"
@@ -89,23 +94,32 @@ class Background:
 
     def tell(self, event: Event) -> None:
         item = _Item(lambda sink: sink.tell(event))
-        keeps_pace = not self._waiting and not self._is_failing
+        keeps_pace = not (self._waiting or self._is_failing or self._is_slow)
         self._put(item)
-        if keeps_pace:  # a sink that hangs is waited for once
-            item.is_done.wait(self._patience.event_seconds)
+        if keeps_pace and not item.is_done.wait(self._patience.event_seconds):
+            self._is_slow = True  # until its thread has handed over something quickly
+
+    def end(self) -> None:
+        """Finish, while others do; ``close`` waits for it."""
+        with self._changed:
+            if not self._is_closing:
+                self._closes_at = time.monotonic() + self._patience.close_seconds
+            self._changed.notify_all()
 
     def close(self) -> None:
-        """Returns after ``close_seconds`` at the latest; what is not written by then is lost."""
-        with self._changed:
-            self._is_closing = True
-            self._changed.notify_all()
-        self._thread.join(self._patience.close_seconds)
+        """Returns ``close_seconds`` after the end at the latest; what is not written by then is lost."""
+        self.end()
+        self._thread.join(max(0, self._closes_at - time.monotonic()))
         with self._changed:
             self._num_lost += len(self._waiting)
         if self._thread.is_alive():
             self._complain(f"{self._name}: not done after {self._patience.close_seconds:.0f} s{self._lost()}; given up")
         elif self._num_lost:
             self._complain(f"{self._name}: the run ends{self._lost()}")
+
+    @property
+    def _is_closing(self) -> bool:
+        return self._closes_at < math.inf
 
     def _put(self, item: _Item) -> None:
         with self._changed:
@@ -126,20 +140,22 @@ class Background:
         while item := self._next():
             try:
                 self._sink = self._sink or self._made()
+                begun = time.monotonic()
                 item.hand_to(self._sink)
+                self._is_slow = time.monotonic() - begun > self._patience.slow_seconds
                 self._recovered()
-            except Exception as error:  # whatever a library raises, the run goes on
+            except BaseException as error:  # whatever a library raises, exits included, the run goes on
                 self._failed(error)
                 if self._sink is None or isinstance(error, OSError):
                     if not self._postpone(item):
-                        return
+                        break
                     continue
                 self._num_lost += 1
             item.is_done.set()
         if self._sink:
             try:
                 self._sink.close()
-            except Exception as error:
+            except BaseException as error:
                 self._failed(error)
 
     def _made(self) -> Sink:
@@ -164,7 +180,7 @@ class Background:
             self._changed.wait_for(lambda: self._is_closing or time.monotonic() >= until, self._patience.retry_seconds)
         return True
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, error: BaseException) -> None:
         if not self._is_failing:
             self._complain(f"{self._name}: {type(error).__name__}: {error}; the run goes on")
         self._is_failing = True

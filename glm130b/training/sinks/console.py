@@ -13,6 +13,7 @@ from glm130b.training.sinks.recorder import complain
 _COLUMNS = (
     ("loss", "loss", 8, ".4f"),
     ("mask", "loss/mask", 8, ".4f"),
+    ("smask", "loss/smask", 8, ".4f"),
     ("gmask", "loss/gmask", 8, ".4f"),
     ("instr", "loss/instruction", 8, ".4f"),
     ("gradnorm", "gradient_norm", 10, ".4f"),
@@ -23,21 +24,29 @@ _COLUMNS = (
 
 
 class Console:
-    """One aligned line a step, within 80 columns; an objective without rows in the step shows a dash.
+    """One aligned line a step, within 80 columns, 84 with [sMASK]; an objective without rows in the step shows a dash.
 
-    It prints on the thread that trains, so that its lines stand in order with whatever else is printed.
+    It prints on the thread that trains, so that its lines stand in order with whatever else is printed: a stream that
+    nobody reads, such as a stopped pager, stops the training.
     """
 
     def __init__(
-        self, stream: TextIO | None = None, *, total_samples: int | None = None, header_every: int = 25
+        self,
+        stream: TextIO | None = None,
+        *,
+        total_samples: int | None = None,
+        has_smask: bool = False,
+        header_every: int = 25,
     ) -> None:
-        """``stream`` is stdout unless given. With ``total_samples``, the length of the run, a terminal gets a bar."""
+        """``stream`` is stdout unless given. With ``total_samples``, the length of the run, a terminal gets a bar;
+        ``has_smask``: the run has rows of that objective, and they a column."""
         self._stream = stream or sys.stdout
         self._header_every = header_every
         self._lines = 0
-        self._bar = ProgressBar(self._stream, total_samples=total_samples) if total_samples else None
-        if not self._stream.isatty():
-            self._bar = None
+        self._columns = _COLUMNS if has_smask else tuple(column for column in _COLUMNS if column[0] != "smask")
+        self._bar: ProgressBar | None = None
+        if total_samples and self._stream.isatty():
+            self._bar = ProgressBar(self._stream, total_samples=total_samples)
         self._speaking = threading.RLock()
 
     def begin(self, step: int) -> None:
@@ -45,10 +54,10 @@ class Console:
 
     def write(self, record: Record) -> None:
         if self._lines % self._header_every == 0:
-            self._print(f"{'step':>8}" + "".join(f"{title:>{width}}" for title, _, width, _ in _COLUMNS))
+            self._print(f"{'step':>8}" + "".join(f"{title:>{width}}" for title, _, width, _ in self._columns))
         self._lines += 1
         label = "valid" if record.kind == "validation" else str(record.step)
-        self._print(f"{label:>8}" + "".join(self._cell(record, *column[1:]) for column in _COLUMNS).rstrip())
+        self._print(f"{label:>8}" + "".join(self._cell(record, *column[1:]) for column in self._columns).rstrip())
         if self._bar and record.kind == "train":
             with self._speaking:
                 self._bar.show(record)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from glm130b.config.sections import RunConfig
+from glm130b.training.journal import now
 from glm130b.training.sinks.background import Background, Patience, Substitute
 from glm130b.training.sinks.console import Console
 from glm130b.training.sinks.json_lines import JsonLines, count_events
@@ -14,7 +15,7 @@ from glm130b.training.sinks.recorder import Recorder, Sink
 
 _FILES = Patience(retry_seconds=1.0, event_seconds=2.0, close_seconds=10.0)
 _TENSORBOARD = Patience(retry_seconds=10.0, event_seconds=0.0, close_seconds=10.0)
-_WANDB = Patience(retry_seconds=60.0, event_seconds=0.0, close_seconds=30.0)
+_WANDB = Patience(retry_seconds=60.0, event_seconds=0.0, close_seconds=20.0)
 
 
 def open_recorder(
@@ -25,7 +26,10 @@ def open_recorder(
     ``folder`` is the run's, ``facts`` what Weights & Biases is told beside the config. Only the console writes on the
     caller's thread.
     """
-    console = Console(stream or sys.stdout, total_samples=config.train_samples)
+    smask = config.objective.smask_share
+    console = Console(
+        stream or sys.stdout, total_samples=config.train_samples, has_smask=max(smask.start, smask.end) > 0
+    )
     files = Background("metrics.jsonl, events.jsonl", lambda: JsonLines(folder), patience=_FILES, tell=console.complain)
     sinks: list[Sink] = [console, files]
     if config.logging.tensorboard:
@@ -51,11 +55,12 @@ def _weights_and_biases(
     facts: Mapping[str, Any],
     tell: Callable[[str], None],
 ) -> Background:
-    events_so_far = count_events(folder)
+    started = now()
 
     def make(mode: Literal["online", "offline"]) -> Sink:
         from glm130b.training.sinks.weights_and_biases import WeightsAndBiases  # takes a second to import
 
+        events_so_far = count_events(folder, before=started)
         return WeightsAndBiases(config, folder, mode=mode, facts=facts, events_so_far=events_so_far)
 
     notice = f"goes on offline; `wandb sync {folder}/wandb/offline-run-*` uploads that"

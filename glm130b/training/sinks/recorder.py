@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from glm130b.training.journal import Event
 from glm130b.training.metrics import Record
@@ -21,6 +21,14 @@ class Sink(Protocol):
     def tell(self, event: Event) -> None: ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class SlowSink(Sink, Protocol):
+    """A sink whose ``close`` may take its time."""
+
+    def end(self) -> None:
+        """No more comes. Every slow sink is told so before the first is closed, so that they finish side by side."""
 
 
 class Recorder:
@@ -44,6 +52,7 @@ class Recorder:
         self._each(lambda sink: sink.tell(event))
 
     def close(self) -> None:
+        self._each(lambda sink: sink.end() if isinstance(sink, SlowSink) else None)
         self._each(lambda sink: sink.close())
 
     def __enter__(self) -> "Recorder":

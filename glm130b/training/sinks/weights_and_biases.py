@@ -15,7 +15,7 @@ from glm130b.training.journal import Event
 from glm130b.training.metrics import Record
 
 _LAYERS = "gradient_norm/layer."
-_FINISH_SECONDS = 20.0
+_FINISH_SECONDS = 15.0
 """For what is not uploaded yet when the run ends; the rest stays on disk, for ``wandb sync``."""
 _INIT_SECONDS = 60.0
 _ALERTS = {
@@ -61,7 +61,11 @@ class WeightsAndBiases:
         if mode == "online" and not wandb.login(prompt=False):
             raise OSError("no account is known; run `wandb login`, or set logging.wandb=offline")
         self._alerts, self._media = logging.wandb_alerts, logging.wandb_media
-        self._samples = 0
+        self._place: dict[str, int] = {}
+        """``samples`` of the newest record."""
+        self._events: list[dict[str, int]] = []
+        """Told before the first record, which says where on the axis they stand. Without one they stay in the summary
+        alone, and the next start counts them."""
         self._counts = Counter(events_so_far)
         self._run = wandb.init(
             project=logging.project,
@@ -82,17 +86,19 @@ class WeightsAndBiases:
         """wandb takes nothing back."""
 
     def write(self, record: Record) -> None:
-        self._samples = record.samples
+        self._place = {"samples": record.samples}
+        self._log_events()
         values: dict[str, Any] = {f"{record.kind}/{name}": value for name, value in record.values.items()}
         values |= {f"{record.kind}/{name}": text for name, text in record.labels.items()}
         if self._media:
             values |= _histogram(record)
-        self._run.log(values | {"step": record.step, "samples": record.samples})
+        self._run.log(values | {"step": record.step} | self._place)
 
     def tell(self, event: Event) -> None:
         self._counts[event.name] += 1
-        name = f"events/{event.name}"
-        self._run.log({name: self._counts[event.name], "step": event.step, "samples": self._samples})
+        self._events.append({f"events/{event.name}": self._counts[event.name], "step": event.step})
+        if self._place:
+            self._log_events()
         self._run.summary[f"last/{event.name}"] = str(event)
         level = _ALERTS.get(event.name, "WARN")
         if self._alerts and level is not None:
@@ -100,6 +106,11 @@ class WeightsAndBiases:
 
     def close(self) -> None:
         self._run.finish()
+
+    def _log_events(self) -> None:
+        for event in self._events:
+            self._run.log(event | self._place)
+        self._events = []
 
 
 def _settings(stop_file: Path) -> wandb.Settings:

@@ -21,6 +21,30 @@ NAMES = (EMBEDDING, "decoder.layers.0.mlp.linear_fc1.weight", "decoder.layers.1.
 LENGTHS, PADDING = (130, 70, 250), 3
 
 
+class StepCount:
+    """Counts how often it is read: with the fused kernel it lies on the GPU, and each time the host waits."""
+
+    reads = 0
+
+    def __float__(self) -> float:
+        self.reads += 1
+        return 1.0
+
+
+def test_the_step_count_is_read_once_for_a_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weight_norms, "BUCKET_ELEMENTS", 16)
+    flat, count = nn.Parameter(torch.ones(100)), StepCount()
+    shards = [ParameterShard(name, flat, (100,), 0, (), False, False) for name in NAMES[:2]]
+    owned = [
+        Owned(shard, 0, start, 0, length=50, is_counted=True) for shard, start in zip(shards, (0, 50), strict=True)
+    ]
+    topology: Any = None  # for what is told to others
+    reader = WeightReader(owned, ParameterParts(small_config().model, owned), [flat], topology)
+    moments: Any = {"step": count, "exp_avg": torch.ones(100), "exp_avg_sq": torch.ones(100)}
+    reader.updated(0, torch.optim.AdamW([flat]).param_groups[0], {flat: moments})
+    assert count.reads == 1
+
+
 def read_steps(launch: Launch, optimizer: str) -> list[tuple[dict[str, float], list[Tensor], list[Tensor], Tensor]]:
     """Of each step (statistics, this rank's weights before it, their changes, the embedding's second moment)."""
     starts = (0, *itertools.accumulate(LENGTHS))

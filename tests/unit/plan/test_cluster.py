@@ -23,8 +23,11 @@ def test_numbers_behind_a_name_replace_its_own() -> None:
     assert (changed.gpus_per_node, changed.efficiency, changed.dollars_per_hour) == (4, 0.5, 9.0)
 
 
-def test_custom_is_its_numbers() -> None:
-    gpu = read_hardware("custom,memory=64,peak=383,memory_bandwidth=1600,node=50,network=25").accelerator
+def test_custom_is_its_numbers_and_has_no_price_of_its_own() -> None:
+    custom = "custom,memory=64,peak=383,memory_bandwidth=1600,node=50,network=25"
+    gpu = read_hardware(custom).accelerator
+    assert read_hardware(custom).dollars_per_hour is None
+    assert read_hardware(custom, price=0.0).dollars_per_hour == 0
     assert (gpu.peak_flops("bf16"), gpu.memory_bytes, gpu.node_bandwidth) == (383e12, 64 * 2**30, 50e9)
 
 
@@ -39,6 +42,8 @@ def test_custom_is_its_numbers() -> None:
         ("h100,memory", "'memory' is not understood"),
         ("h100,memory=lots", "memory 'lots' is not a number above 0"),
         ("h100,network=0", "network '0' is not a number above 0"),
+        ("h100,memory=1e-10", "memory '1e-10' is less than one byte"),
+        ("custom,memory=1e-10,peak=1,memory_bandwidth=1,node=1,network=1", "memory '1e-10' is less than one byte"),
         ("h100,network=inf", "network 'inf' is not a number above 0"),
         ("custom,memory=3,peak=1", "custom needs memory_bandwidth, node, network too"),
     ],

@@ -31,6 +31,10 @@ def test_a_search_over_more_gpus(capsys: pytest.CaptureFixture[str]) -> None:
             "kernels.attention: varlen needs a GPU later than v100-32g",
         ),
         (["--hardware", "h100", "--search", "parallel.data=null"], "--search: parallel.data is open"),
+        (
+            ["--hardware", "h100", "--search", "--world-size", "761"],
+            "no layout of 761 GPUs keeps the rules; most break",
+        ),
         (["--hardware", "h100", "--search", "--world-size", "0"], "--world-size: 0 is no number of processes"),
     ],
 )

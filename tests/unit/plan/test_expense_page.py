@@ -39,6 +39,19 @@ def test_what_does_not_fit_is_said_loudly() -> None:
     assert "IT DOES NOT FIT: stage 0 needs" in page(config, cluster=read_hardware("a100-40g"))
 
 
+def test_what_fits_with_little_to_spare_is_tight() -> None:
+    config = load_config(CONFIGS / "glm-130b.yaml")
+    assert "it fits, but tight: stage 0" in page(config, cluster=read_hardware("a100-40g,memory=26"))
+
+
+def test_without_a_price_there_are_no_dollars() -> None:
+    custom = read_hardware("custom,memory=64,peak=383,memory_bandwidth=1600,node=50,network=25")
+    text = page(load_config(CONFIGS / "glm-130b.yaml"), cluster=custom)
+    assert "450 Gtokens, --price for dollars\n" in text
+    assert "GPU hours\n" in text
+    assert "$" not in text
+
+
 def test_an_offloaded_optimizer_is_told_by_machine() -> None:
     config = load_config(CONFIGS / "glm-130b.yaml", ["parallel.offload_optimizer=true"])
     assert "GiB are in the memory of each machine" in page(config, cluster=read_hardware("a100-40g"))

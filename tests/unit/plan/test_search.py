@@ -24,9 +24,18 @@ def test_the_published_grid_is_among_the_best_three(published: Found) -> None:
     assert published.as_it_is.grid == (4, 8, 24)
 
 
+def test_without_the_ramp_it_is_within_two_per_cent_of_the_best() -> None:
+    """The ramp's increment outlaws most rivals; without it some are faster."""
+    config = load_config(CONFIGS / "glm-130b.yaml", ["batch.ramp=null"])
+    best = search(config, read_hardware("a100-40g"), world_size=768).best
+    (own,) = (candidate.seconds for candidate in best if candidate.grid == (4, 8, 24))
+    assert best[0].grid != (4, 8, 24)
+    assert own < 1.02 * best[0].seconds
+
+
 def test_the_best_are_in_order_and_fit(published: Found) -> None:
-    times = [candidate.seconds for candidate in published.best]
-    assert times == sorted(times)
+    order = [(candidate.is_tight, candidate.seconds) for candidate in published.best]
+    assert order == sorted(order)
     assert all(candidate.memory_bytes <= 40 * 2**30 for candidate in published.best)
     assert len({candidate.grid for candidate in published.best}) == len(published.best)
 
@@ -54,6 +63,16 @@ def test_smaller_memory_leaves_fewer_layouts() -> None:
     assert roomy.num_fitting > tight.num_fitting > none.num_fitting == 0
     assert roomy.num_tried == tight.num_tried == none.num_tried
     assert not none.best
+
+
+def test_a_tight_layout_stands_behind_roomy_ones(published: Found) -> None:
+    fastest = published.best[0]
+    memory = fastest.memory_bytes / 2**30 / 0.97
+    best = search(
+        load_config(CONFIGS / "glm-130b.yaml"), read_hardware(f"a100-40g,memory={memory}"), world_size=768
+    ).best
+    assert not best[0].is_tight
+    assert best[0].seconds > fastest.seconds
 
 
 def test_a_config_for_other_gpus_is_not_compared() -> None:

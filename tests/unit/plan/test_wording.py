@@ -2,7 +2,7 @@
 
 import pytest
 
-from glm130b.plan.wording import gib, millions, paragraph, seconds, short, shown, span
+from glm130b.plan.wording import duration, gib, millions, paragraph, short, shown, span
 
 
 @pytest.mark.parametrize(
@@ -15,7 +15,8 @@ def test_short(number: float, text: str) -> None:
 
 def test_units() -> None:
     assert (gib(3 * 2**30), millions(4_087_119_872), span(3, 1), span(3, 4)) == ("3.00", "4,087.12 M", "3", "3-6")
-    assert [seconds(number) for number in (0.001234, 2.5, 88.54, 1234.5)] == ["0.00123", "2.5", "88.5", "1,234.5"]
+    durations = [duration(number) for number in (0.000298, 0.0123, 2.5, 88.54, 1234.5)]
+    assert durations == ["0.298 ms", "0.0123 s", "2.5 s", "88.5 s", "1,234.5 s"]
 
 
 def test_the_middle_is_left_out() -> None:

@@ -75,6 +75,7 @@ def ports(tmp_path: Path) -> Path:
     for name in ("mlx5_0", "mlx5_1"):
         port = tmp_path / name / "ports" / "1"
         port.mkdir(parents=True)
+        (port / "link_layer").write_text("InfiniBand\n")
         (port / "state").write_text("4: ACTIVE\n")
         (port / "rate").write_text("200 Gb/sec (4X HDR)\n")
     return tmp_path
@@ -87,6 +88,11 @@ def test_infiniband(ports: Path) -> None:
     found = infiniband_in(ports, needs_network=True)
     assert found.state == "warning"
     assert found.value.endswith("down: mlx5_1/1")
+
+
+def test_an_adapter_in_ethernet_mode_is_none(ports: Path) -> None:
+    (ports / "mlx5_1" / "ports" / "1" / "link_layer").write_text("Ethernet\n")
+    assert infiniband_in(ports, needs_network=True).value == "1 active port of 200 Gb/sec (4X HDR)"
 
 
 def test_a_machine_without_infiniband(tmp_path: Path) -> None:

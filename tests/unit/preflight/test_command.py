@@ -37,6 +37,13 @@ def test_a_good_run_on_a_good_machine(words: list[str], tmp_path: Path, capsys: 
     assert {finding["check"]: finding["state"] for finding in told["findings"]}["GPUs"] == "skipped"
 
 
+def test_in_brief_only_trouble_is_told(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    status, (trouble, *others, last) = preflight(capsys, *words, "--world-size", "6", "--brief")
+    assert status == 2
+    assert ": unfit, 1 of " in last
+    assert {line.split()[0] for line in (trouble, *others)} <= {"FAIL", "warning"}
+
+
 def test_without_a_config_only_the_machine_is_looked_at(capsys: pytest.CaptureFixture[str]) -> None:
     status, lines = preflight(capsys)
     assert status == 0

@@ -40,7 +40,16 @@ def test_checkpoints_that_lie_there_at_once(checkpoint: dict[str, Any], kept: tu
 
 @pytest.mark.parametrize(
     ("free", "there", "state"),
-    [(7.1, 0, "ok"), (2.1, 0, "warning"), (1.9, 0, "FAIL"), (5.1, 2, "ok"), (4.9, 2, "warning"), (0.1, 2, "warning")],
+    [
+        (7.1, 0, "ok"),
+        (2.1, 0, "warning"),
+        (1.9, 0, "FAIL"),
+        (5.1, 2, "ok"),
+        (4.9, 2, "warning"),
+        (0.9, 2, "FAIL"),
+        (0.9, 9, "FAIL"),
+        (1.1, 9, "ok"),
+    ],
 )
 def test_room_counts_what_is_there_already(
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: float, there: int, state: str
@@ -50,7 +59,6 @@ def test_room_counts_what_is_there_already(
     for step in range(there):
         folder = tmp_path / "small" / "checkpoints" / f"step-{step:08}"
         folder.mkdir(parents=True)
-        (folder / "shard").write_bytes(bytes(size))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(0, 0, int(free * size)))
     (found,) = room(Site(0, config))
     assert found.state == state

@@ -26,6 +26,15 @@ def test_a_new_run_has_no_checkpoints(site: Site) -> None:
     assert (found.state, found.value.split()[0]) == ("ok", "none")
 
 
+def test_of_a_large_checkpoint_only_some_files_are_read(site: Site, tmp_path: Path) -> None:
+    folder = tmp_path / "small" / "checkpoints" / "step-00000010"
+    folder.mkdir(parents=True)
+    for rank in range(100):
+        (folder / f"rank-{rank:05}").touch()
+    (found,) = checkpoints(site)
+    assert found.value.endswith("step-00000010 has 15 readable files")
+
+
 def test_a_checkpoint_is_read_to_be_sure(site: Site, tmp_path: Path) -> None:
     folder = tmp_path / "small" / "checkpoints"
     for step in (5, 10):

@@ -64,6 +64,19 @@ def test_the_spike_is_drawn_and_marked(run: RunHistory) -> None:
     assert np.abs(numbers(heat["x"])[hottest] - SPIKE).max() <= STEPS / 500
 
 
+def test_the_first_steps_do_not_flatten_the_rest(run: RunHistory) -> None:
+    """The loss axis ends where the run has settled, and the colours of layers span what is neither start nor spike."""
+    found = charts([run])
+    (loss,) = [chart for chart in found if chart.key == "loss"]
+    losses = run.train.get("loss")
+    assert loss.figure["layout"]["yaxis"]["autorangeoptions"] == {"clipmax": losses[STEPS // 50 :].max()}
+    assert losses[STEPS // 50 :].max() < losses.max() - 2
+    (heat,) = traces(found, "layer-gradients", "map")
+    powers = numbers(heat["z"])
+    assert np.mean(powers > heat["zmax"]) == pytest.approx(0.01, abs=0.005)
+    assert np.mean(powers < heat["zmin"]) == pytest.approx(0.01, abs=0.005)
+
+
 def test_one_run_is_told_apart_by_colours_and_several_by_dashes(run: RunHistory) -> None:
     one = traces(charts([run]), "loss-by-objective", "mean")
     assert [(trace["meta"]["colour"], trace["line"]["dash"]) for trace in one] == [(i, "solid") for i in range(3)]

@@ -59,11 +59,15 @@ def test_a_dry_run_writes_every_panel_and_calls_nobody(
 
 
 def test_only_the_runs_asked_for_are_shown(tmp_path: Path, run: Path) -> None:
-    other = tmp_path / "small.2"
+    other = tmp_path / "moved"
     other.mkdir()
-    (other / "config.yaml").write_text((run / "config.yaml").read_text())
+    (other / "config.yaml").write_text(dump_config(small_config(name="small.2")))
     search = page(tmp_path / "page.json", run, other)["spec"]["section"]["runSets"][0]["search"]
     assert search == {"query": r"^(small|small\.2)$", "isRegex": True}
+
+
+def test_two_dry_runs_can_be_compared(tmp_path: Path, run: Path) -> None:
+    assert page(tmp_path / "one.json", run) == page(tmp_path / "two.json", run)
 
 
 def test_without_runs_the_project_is_named(tmp_path: Path) -> None:
@@ -74,7 +78,7 @@ def test_without_runs_the_project_is_named(tmp_path: Path) -> None:
 
 def test_a_folder_without_a_run_is_a_users_matter(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["dashboard", str(tmp_path)]) == 2
-    assert capsys.readouterr().err == f"glm130b: error: {tmp_path}: is no run's folder, it has no config.yaml\n"
+    assert capsys.readouterr().err == f"glm130b: error: {tmp_path}: is no run's folder, it has no config.yaml of one\n"
 
 
 def test_no_account_is_a_users_matter(
@@ -86,6 +90,20 @@ def test_no_account_is_a_users_matter(
     wandb.teardown()
     assert main(["dashboard", str(run)]) == 2
     assert "no account is known; run `wandb login`" in capsys.readouterr().err
+
+
+def test_an_account_without_an_entity_is_a_users_matter(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Api:
+        default_entity = None
+
+        def __init__(self, **_: object) -> None: ...
+
+    monkeypatch.setattr(wandb, "login", lambda **_: True)
+    monkeypatch.setattr(wandb, "Api", Api)
+    assert main(["dashboard", str(run)]) == 2
+    assert "name a team or user with --entity" in capsys.readouterr().err
 
 
 def test_a_missing_package_is_a_users_matter(

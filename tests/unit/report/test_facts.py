@@ -13,13 +13,13 @@ from glm130b.report.reading import RunHistory, read_run
 CONFIG = "train_samples: 160\ndata:\n  sequence_length: 256\n"
 
 
-def run_of(folder: Path, **more: Any) -> RunHistory:
+def run_of(folder: Path, *, config: str = CONFIG, **more: Any) -> RunHistory:
     records = [
         {"kind": "train", "step": n, "samples": 4 * n, "loss": 9.0 if n <= 10 else 2.0, "seconds": 90.0, "overflows": n}
         for n in range(1, 21)
     ]
     validation = {"kind": "validation", "step": 20, "samples": 80, "loss": 2.125}
-    return read_run(write_run(folder, [*records, validation], config=CONFIG, **more), name="run")
+    return read_run(write_run(folder, [*records, validation], config=config, **more), name="run")
 
 
 def test_facts(tmp_path: Path) -> None:
@@ -43,6 +43,11 @@ def test_a_run_without_an_end_is_running_or_has_fallen_silent(tmp_path: Path) ->
     assert dict(facts(run, now=run.written + timedelta(minutes=5)))["Status"] == "running"
     late = dict(facts(run, now=run.written + timedelta(hours=5)))["Status"]
     assert late == f"silent since {run.written:%Y-%m-%d %H:%M} UTC"
+
+
+def test_a_run_that_has_seen_every_sample_is_complete(tmp_path: Path) -> None:
+    run = run_of(tmp_path, config="train_samples: 80\n")
+    assert dict(facts(run, now=run.written + timedelta(hours=5)))["Status"] == "complete"
 
 
 def test_what_is_not_known_is_a_dash(tmp_path: Path) -> None:

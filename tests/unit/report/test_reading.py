@@ -37,7 +37,8 @@ def test_a_running_run_whose_last_line_is_cut_short(tmp_path: Path) -> None:
 
 
 def test_lines_that_are_no_records_are_counted(tmp_path: Path) -> None:
-    strange = ['{"kind": "train", "step"', "[1]", "7", '{"kind": "train"}', '{"kind": "other", "step": 1}', "\x00", ""]
+    of_no_kind = ['{"kind": "train"}', '{"kind": "other", "step": 1}', '{"kind": ["train"], "step": 1}']
+    strange = ['{"kind": "train", "step"', "[1]", "7", *of_no_kind, "\x00", ""]
     good = json.dumps({"kind": "train", "step": 1, "samples": 4, "loss": [1], "huge": 10**400, "literal": 1.0})
     (tmp_path / "metrics.jsonl").write_text("\n".join([*strange, good.replace("1.0", "NaN"), ""]))
     (tmp_path / "events.jsonl").write_text('{"step": 1}\n{"step": 1, "name": "loss", "details": 3}\nx\n')
@@ -46,7 +47,7 @@ def test_lines_that_are_no_records_are_counted(tmp_path: Path) -> None:
     assert run.train.steps.tolist() == [1]
     assert np.isinf(run.train.get("literal")[0])
     assert np.isnan([run.train.get("loss")[0], run.train.get("huge")[0]]).all()
-    assert run.unreadable == 6 + 2
+    assert run.unreadable == 7 + 2
     assert [(event.name, event.message, dict(event.details)) for event in run.events] == [("loss", "", {})]
     assert run.config == {}
 
@@ -72,10 +73,14 @@ def test_folders_that_are_no_runs_are_told_together(tmp_path: Path) -> None:
     assert "unborn/metrics.jsonl: holds no record yet" in problems[2]
 
 
-def test_runs_are_named_by_as_much_of_their_paths_as_tells_them_apart(tmp_path: Path) -> None:
+def test_runs_are_named_by_as_much_of_their_paths_as_tells_them_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     record = {"kind": "train", "step": 1, "samples": 4, "loss": 8.0}
     folders = [write_run(tmp_path / parent / "tiny", [record]) for parent in ("a", "b")]
     assert [run.name for run in read_runs(folders)] == ["a/tiny", "b/tiny"]
     assert [run.name for run in read_runs(folders[:1])] == ["tiny"]
-    with pytest.raises(UserError, match="tiny: is named twice"):
-        read_runs([folders[0], folders[0]])
+    monkeypatch.chdir(tmp_path)
+    for twice in (Path("a/tiny"), folders[0]):
+        with pytest.raises(UserError, match="tiny: is named twice"):
+            read_runs([Path("a/tiny"), twice])

@@ -1,6 +1,7 @@
 """What an event says, and who hears of it."""
 
 import json
+import math
 from datetime import datetime, timedelta, timezone
 
 from glm130b.training.journal import Event, Journal
@@ -18,6 +19,17 @@ def test_an_event_in_words_and_as_data() -> None:
         "name": "spike",
         "message": "loss 9.1 is 30 deviations above 4.2",
         "details": {"loss": 9.1},
+    }
+
+
+def test_numbers_that_are_not_finite_become_none() -> None:
+    details = {"norm": math.inf, "changes": {"clip": (1.0, math.nan)}, "name": "x", "step": 3}
+    line = Event("spike", 1, "told", details).to_dict()
+    assert json.loads(json.dumps(line, allow_nan=False))["details"] == {
+        "norm": None,
+        "changes": {"clip": [1.0, None]},
+        "name": "x",
+        "step": 3,
     }
 
 

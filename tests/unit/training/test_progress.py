@@ -9,7 +9,7 @@ from glm130b.training.progress import Progress
 
 def test_a_step_counts_itself_and_its_rows() -> None:
     progress = Progress().after_step(4, applied=True).after_step(12, applied=True)
-    assert progress == Progress(step=2, samples=16, skipped_updates=0)
+    assert progress == Progress(step=2, samples=16, unclipped_updates=2)
 
 
 def test_a_skipped_update_is_a_step_like_any_other() -> None:
@@ -24,6 +24,15 @@ def test_an_overflow_is_a_skipped_update_and_clips_nothing() -> None:
     assert (progress.skipped_updates, progress.overflows, progress.clipped_updates) == (2, 1, 0)
     progress = progress.after_step(8, applied=True, clipped=True).after_step(8, applied=True)
     assert (progress.applied_updates, progress.overflows, progress.clipped_updates) == (4, 1, 1)
+
+
+def test_clips_are_shared_out_over_the_updates_in_which_they_were_counted() -> None:
+    """A checkpoint of an earlier version knows its steps and no clips."""
+    progress = Progress(step=1000, samples=8000)
+    assert progress.after_step(8, applied=False, clipped=True).clip_share is None
+    for clipped in (True, False, True, True):
+        progress = progress.after_step(8, applied=True, clipped=clipped)
+    assert progress.clip_share == 0.75
 
 
 def test_counters_do_not_change_in_place() -> None:

@@ -17,7 +17,8 @@ from glm130b.model.gradient_shrink import ShrinkFactors
 from glm130b.model.segments import PackedSegments
 from glm130b.parallel.pipeline import ForwardStep
 from glm130b.parallel.topology import disconnect
-from glm130b.parallel.zero import NOT_FINITE, GradientNorms, Permit, StepOutcome
+from glm130b.parallel.update import NOT_FINITE, GradientNorms, Permit
+from glm130b.parallel.zero import StepOutcome
 from glm130b.training.metrics import Record
 from glm130b.training.progress import Progress
 from glm130b.training.schedules import Schedules

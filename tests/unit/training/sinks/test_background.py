@@ -25,7 +25,7 @@ class Slow:
 
     got: list[object] = field(default_factory=list)
     flows: threading.Event = field(default_factory=threading.Event)
-    errors: Iterator[Exception | None] = field(default_factory=lambda: iter(()))
+    errors: Iterator[BaseException | None] = field(default_factory=lambda: iter(()))
     """Of the next deliveries; None, and after the last, they work."""
     num_asked: int = 0
 
@@ -119,6 +119,38 @@ def test_an_event_is_written_before_the_run_goes_on() -> None:
     background.tell(Event("spike", 1, "the process may end now"))
     assert sink.got == ["spike"]
     background.close()
+
+
+def test_a_sink_that_was_slow_is_not_waited_for() -> None:
+    sink = Slow()
+    patience = Patience(retry_seconds=0.001, event_seconds=1000.0, close_seconds=10.0, slow_seconds=0.0)
+    background = Background("sink", lambda: sink, patience=patience)
+    background.tell(Event("first", 1, "is waited for"))
+    sink.flows.clear()
+    background.tell(Event("second", 1, "would wait for ever"))
+    sink.flows.set()
+    background.close()
+    assert sink.got == ["first", "second", "closed"]
+
+
+def test_what_exits_in_a_sink_ends_no_thread() -> None:
+    sink, told = Slow(errors=iter([SystemExit(3)])), list[str]()
+    background = Background("sink", lambda: sink, patience=QUICK, tell=told.append)
+    background.write(record(1))
+    background.write(record(2))
+    background.close()
+    assert sink.got == [2, "closed"]
+    assert told[0] == "sink: SystemExit: 3; the run goes on"
+
+
+def test_a_sink_that_fails_to_the_end_is_closed_all_the_same() -> None:
+    sink, told = Slow(errors=iter([OSError("gone")] * 2)), list[str]()
+    background = Background("sink", lambda: sink, patience=NEVER_AGAIN, tell=told.append)
+    background.write(record(1))
+    wait_until(lambda: sink.num_asked == 1)
+    background.close()
+    assert sink.got == ["closed"]
+    assert told[-1] == "sink: the run ends, 1 records and events are lost"
 
 
 def test_what_a_full_disk_refuses_is_tried_again() -> None:

@@ -72,6 +72,15 @@ def test_an_objective_without_rows_shows_a_dash() -> None:
     assert column_ends(line) == column_ends(header)
 
 
+def test_rows_of_smask_have_a_column_where_the_run_has_them() -> None:
+    stream = io.StringIO()
+    Console(stream, has_smask=True).write(train_record(1, **{"loss/smask": 5.75}))
+    header, line = stream.getvalue().splitlines()
+    assert header.split()[3] == "smask"
+    assert line.split()[3] == "5.7500"
+    assert column_ends(line) == column_ends(header)
+
+
 def test_a_validation_line_has_losses_only() -> None:
     losses = {name: value for name, value in VALUES.items() if name.startswith("loss")}
     header, line = printed(Record(kind="validation", step=100, samples=800, values=losses))

@@ -14,6 +14,7 @@ from glm130b.training.sinks.json_lines import JsonLines, count_events
 from tests.harness.full_disk import nothing_larger_than
 
 SPIKE = Event("spike", 12, "loss 9.1 is 30 deviations above 4.2", {"loss": 9.1})
+LATER = "9999"
 
 
 def train_record(step: int, **values: float) -> Record:
@@ -80,10 +81,43 @@ def test_a_half_written_last_line_is_dropped(tmp_path: Path, cut: int) -> None:
 
 
 @pytest.mark.parametrize("line", ["", "null", "7", "[]", '{"kind": "train"}', '{"step": "x"}', '{"step": null}'])
-def test_a_line_that_is_no_record_is_dropped(tmp_path: Path, line: str) -> None:
-    metrics(tmp_path).write_text(f'{{"step": 1}}\n{line}\n{{"step": 2}}\n')
-    write_steps(tmp_path, range(3, 4), begin=2)
-    assert steps_in(tmp_path) == [1, 2, 3]
+def test_a_line_that_is_no_record_voids_nothing(tmp_path: Path, line: str) -> None:
+    before = f'{{"step": 1}}\n{line}\n{{"step": 2}}\n'
+    metrics(tmp_path).write_text(before + '{"step": 3}\n')
+    write_steps(tmp_path, range(0), begin=2)
+    assert metrics(tmp_path).read_text() == before
+
+
+def test_evaluations_stay_with_their_steps(tmp_path: Path) -> None:
+    sink = JsonLines(tmp_path)
+    sink.begin(0)
+    for step in (0, 1, 2):
+        for kind in ("train", "validation") if step else ("validation",):
+            sink.write(Record(kind=kind, step=step, samples=8 * step, values={}))
+    JsonLines(tmp_path).begin(1)
+    assert steps_in(tmp_path) == [0, 1, 1]
+
+
+def test_a_full_disk_can_be_resumed_on(tmp_path: Path) -> None:
+    write_steps(tmp_path, range(1, 8), begin=0)
+    with nothing_larger_than(0):
+        JsonLines(tmp_path).begin(4)
+    assert steps_in(tmp_path) == [1, 2, 3, 4]
+    assert [file.name for file in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
+def test_a_folder_that_comes_back_has_all_it_had(tmp_path: Path) -> None:
+    run, away = tmp_path / "run", tmp_path / "away"
+    run.mkdir()
+    JsonLines(run).tell(SPIKE)
+    run.rename(away)
+    sink = JsonLines(run)
+    for act in (lambda: sink.tell(SPIKE), lambda: sink.begin(3)):
+        with pytest.raises(FileNotFoundError):
+            act()
+    away.rename(run)
+    sink.tell(SPIKE)
+    assert count_events(run, before=LATER) == {"spike": 2}
 
 
 def test_events_outlive_restarts_and_rewinds(tmp_path: Path) -> None:
@@ -94,14 +128,17 @@ def test_events_outlive_restarts_and_rewinds(tmp_path: Path) -> None:
         sink.begin(0)
     with (tmp_path / "events.jsonl").open("a") as file:
         file.write('{"name": "sp')  # a kill
-    assert count_events(tmp_path) == {"spike": 2}
-    JsonLines(tmp_path).begin(3)
+    assert count_events(tmp_path, before=LATER) == {"spike": 2}
+    assert count_events(tmp_path, before=SPIKE.time)["spike"] == 0
+    sink = JsonLines(tmp_path)
+    sink.tell(SPIKE)  # before the run knows where it goes on
+    sink.begin(3)
     lines = (tmp_path / "events.jsonl").read_text().splitlines()
-    assert [json.loads(line) for line in lines] == [json.loads(json.dumps(SPIKE.to_dict()))] * 2
+    assert [json.loads(line) for line in lines] == [SPIKE.to_dict()] * 3
 
 
 def test_there_are_no_events_before_the_first() -> None:
-    assert count_events(Path("nowhere")) == {}
+    assert count_events(Path("nowhere"), before=LATER) == {}
 
 
 def test_a_line_that_did_not_fit_is_written_whole_later(tmp_path: Path) -> None:

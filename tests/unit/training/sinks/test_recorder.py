@@ -45,6 +45,17 @@ def test_every_sink_gets_everything_in_order() -> None:
     assert lines == [(name, thing) for thing in (7, RECORD, EVENT, "closed") for name in ("first", "second")]
 
 
+def test_slow_sinks_finish_side_by_side() -> None:
+    lines: list[tuple[str, object]] = []
+
+    class SlowLines(Lines):
+        def end(self) -> None:
+            self._add("ended")
+
+    Recorder([SlowLines("first", lines), Lines("second", lines), SlowLines("third", lines)]).close()
+    assert [act for _, act in lines] == ["ended", "ended", "closed", "closed", "closed"]
+
+
 def test_a_broken_sink_is_told_of_once_and_stops_nobody(capsys: pytest.CaptureFixture[str]) -> None:
     lines: list[tuple[str, object]] = []
     broken = Lines("broken", lines, broken=True)

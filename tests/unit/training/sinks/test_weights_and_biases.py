@@ -111,6 +111,25 @@ def test_what_a_run_tells(tmp_path: Path, server: socket.socket) -> None:
     assert (alert.title, alert.level) == ("small: rewound", "WARN")
 
 
+def test_events_before_the_first_record_stand_at_it(tmp_path: Path, server: socket.socket) -> None:
+    sink = opened(tmp_path)
+    sink.tell(Event("resume", 2, "told before anything is measured"))
+    sink.begin(2)
+    sink.write(train_record(3))
+    sink.close()
+    resume, _ = items(folders(tmp_path)[0], "history")
+    assert (resume["events/resume"], resume["step"], resume["samples"]) == (1, 2, 24)
+
+
+def test_events_without_a_record_stand_nowhere_on_the_axis(tmp_path: Path, server: socket.socket) -> None:
+    sink = opened(tmp_path)
+    sink.tell(Event("resume", 2, "and the start fails"))
+    sink.close()
+    (folder,) = folders(tmp_path)
+    assert items(folder, "history") == []
+    assert {"last/resume": "step 2: resume: and the start fails"} in items(folder, "summary")
+
+
 def test_alerts_can_be_off_and_media_on(tmp_path: Path, server: socket.socket) -> None:
     sink = opened(tmp_path, wandb_alerts=False, wandb_media=True)
     sink.write(train_record(1))
