@@ -19,7 +19,6 @@ elif [ "$(id -u)" -ne 0 ]; then
     echo "system packages: only root can install them, so these are left out: ${missing[*]}"
 else
     export DEBIAN_FRONTEND=noninteractive
-    apt-get update --quiet --quiet
     # No daemon of theirs is started: the tests start their own, with their own files.
     policy=/usr/sbin/policy-rc.d
     if [ ! -e "$policy" ]; then
@@ -27,6 +26,9 @@ else
         chmod +x "$policy"
         trap 'rm -f "$policy"' EXIT
     fi
-    apt-get install --quiet --quiet --yes --no-install-recommends "${missing[@]}"
-    echo "system packages: installed ${missing[*]}"
+    if apt-get update --quiet --quiet && apt-get install --quiet --quiet --yes --no-install-recommends "${missing[@]}"; then
+        echo "system packages: installed ${missing[*]}"
+    else
+        echo "system packages: could not be installed, so these are left out: ${missing[*]}"
+    fi
 fi
