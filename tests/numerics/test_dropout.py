@@ -21,11 +21,9 @@ from glm130b.model.segments import PackedSegments
 from glm130b.model.stage import Stage
 from glm130b.parallel.topology import disconnect, seed_dropout
 from glm130b.training.progress import Progress
-from glm130b.training.schedules import Schedules
-from glm130b.training.stepper import Stepper
 from tests.harness.pool import run_distributed
 from tests.harness.synthetic import SyntheticRows, small_config
-from tests.harness.training import live_run, loader, watch
+from tests.harness.training import live_run
 
 P = 0.5
 """At one half two independent masks agree on half of their elements, so any other share tells."""
@@ -135,21 +133,11 @@ class ContinuedRows(SyntheticRows):
 
 def drawn(launch: Launch, config: RunConfig) -> Drawn:
     """The masks of the observed steps."""
-    run, recorder = live_run(config, launch), Recorder()
-    rows: Any = ContinuedRows()
-    stepper = Stepper(
-        config,
-        loader=loader(rows, Schedules(config), run.topology),
-        pipeline=run.pipeline,
-        engine=run.engine,
-        schedules=Schedules(config),
-        watch=watch(config, Schedules(config)),
-        topology=run.topology,
-    )
+    run, recorder = live_run(config, launch, ContinuedRows()), Recorder()
     with recorder.watching(run.stage):
         for index, samples in enumerate(STEPS):
             recorder.begin_step(index)
-            stepper.step(Progress(samples=samples))
+            run.stepper.step(Progress(samples=samples))
     disconnect()
     topology = run.topology
     return Drawn(topology.tensor.rank, topology.data.rank, topology.pipeline.rank, recorder.masks)
