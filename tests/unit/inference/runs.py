@@ -27,7 +27,7 @@ def save_and_measure(launch: Launch, config: RunConfig, folder: Path) -> np.ndar
     run = live_run(config, launch)
     progress, _ = run.take_steps(3)
     run.store(folder / "checkpoints", Tokenizer.load(config.data.tokenizer).fingerprint).save(progress)
-    reports = run.pipeline.evaluate(_logits, iter([rows()]), num_micro_batches=1, micro_size=len(rows().objectives))
+    reports = run.pipeline.evaluate(_logits, iter([rows()]), num_micro_batches=1, micro_size=len(rows().kinds))
     disconnect()
     return reports[0].numpy() if reports else None
 

@@ -144,9 +144,9 @@ def test_one_process_holds_no_copy() -> None:
     assert run_distributed(marks, 1, small_config()) == [[]]
 
 
-def norms(launch: Launch, config: RunConfig) -> tuple[float, float, float]:
-    """The norm that the engine gives, the norm over the gradients with the last stage's projection left out, and with
-    it."""
+def norms(launch: Launch, config: RunConfig) -> tuple[float, float, float, float]:
+    """The norm that the engine gives, the one that DeepSpeed clips by, that of the gradients without the last stage's
+    projection, and with it."""
     run = live_run(config, launch)
     run.accumulate_gradients()
     squares = torch.zeros(2)
@@ -155,21 +155,25 @@ def norms(launch: Launch, config: RunConfig) -> tuple[float, float, float]:
         squares += torch.tensor([0.0 if name.endswith("output_layer.weight") else 1.0, 1.0]) * square
     dist.all_reduce(squares)
     ours = run.engine.step(0.0).gradient_norm
+    clipped_by = float(run.engine._optimizer._global_grad_norm)
     disconnect()
-    return ours, squares[0].sqrt().item(), squares[1].sqrt().item()
+    return ours, clipped_by, squares[0].sqrt().item(), squares[1].sqrt().item()
 
 
 @pytest.mark.parametrize("virtual_stages", [1, 2])
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
 def test_the_norm_counts_the_tied_embedding_once(dtype: str, virtual_stages: int) -> None:
     parallel = {"pipeline": 2, "virtual_stages": virtual_stages}
-    for ours, once, twice in run_distributed(norms, 2, small_config(precision={"dtype": dtype}, parallel=parallel)):
+    config = small_config(precision={"dtype": dtype}, parallel=parallel)
+    for ours, clipped_by, once, twice in run_distributed(norms, 2, config):
         assert ours == pytest.approx(once, rel=1e-5)
+        assert clipped_by == pytest.approx(once, rel=1e-5)
         assert twice > 1.05 * once
 
 
 def test_the_norm_counts_an_untied_projection_too() -> None:
     config = small_config(model={"tie_embedding": False}, parallel={"pipeline": 2})
-    for ours, without, with_it in run_distributed(norms, 2, config):
+    for ours, clipped_by, without, with_it in run_distributed(norms, 2, config):
         assert ours == pytest.approx(with_it, rel=1e-5)
+        assert clipped_by == pytest.approx(with_it, rel=1e-5)
         assert with_it > 1.05 * without

@@ -49,7 +49,7 @@ def run(start: Progress, train_samples: int, skipped: range = range(0)) -> tuple
 
 def test_hooks_run_in_the_order_given_around_every_step() -> None:
     end, calls = run(Progress(), train_samples=8)
-    assert end == Progress(step=2, samples=8)
+    assert end == Progress(step=2, samples=8, unclipped_updates=2)
     assert calls == [
         *("a before 0", "b before 0"),
         *("step 1", "a after 1", "b after 1"),
@@ -63,7 +63,7 @@ def test_the_last_step_is_the_first_that_reaches_the_end() -> None:
 
 def test_a_resumed_run_goes_on_where_it_stood() -> None:
     end, calls = run(Progress(step=5, samples=20, skipped_updates=1), train_samples=24)
-    assert end == Progress(step=6, samples=24, skipped_updates=1)
+    assert end == Progress(step=6, samples=24, skipped_updates=1, unclipped_updates=1)
     assert calls == ["a before 5", "b before 5", "step 6", "a after 6", "b after 6"]
 
 
@@ -78,7 +78,7 @@ def test_a_finished_run_trains_nothing() -> None:
 def test_skipped_steps_are_passed_over_wherever_the_run_begins() -> None:
     skipped = range(1, 4)
     end, calls = run(Progress(), 24, skipped)
-    assert end == Progress(step=6, samples=24, skipped_steps=3)
+    assert end == Progress(step=6, samples=24, skipped_steps=3, unclipped_updates=3)
     assert calls[2:] == [f"{what} {n}" for n in (1, 5, 6) for what in ("step", "a after", "b after")]
     for start in (1, 2, 3):  # a run that resumes before, inside and at the end of the range
         _, resumed = run(Progress(start, 4 * start), 24, skipped)
