@@ -1,6 +1,7 @@
 """The repository keeps its own rules."""
 
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -47,3 +48,10 @@ def test_every_folder_of_the_package_says_what_it_is(root: Path) -> None:
     folders = {file.parent for file in (root / "glm130b").rglob("*.py")}
     silent = [f for f in folders if not (f / "__init__.py").is_file() or not (f / "__init__.py").read_text().strip()]
     assert silent == []
+
+
+def test_pytest_looks_into_every_folder_of_tests(root: Path, pytestconfig: pytest.Config) -> None:
+    """Its own list of folders to pass over has one named as ours."""
+    folders = {file.parent for file in (root / "tests").rglob("test_*.py")}
+    passed_over = pytestconfig.getini("norecursedirs")
+    assert [folder for folder in folders for name in passed_over if fnmatch(folder.name, name)] == []

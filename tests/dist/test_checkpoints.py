@@ -27,12 +27,12 @@ def comparable(numbers: list[dict[str, float]]) -> list[tuple[float, float]]:
 @pytest.mark.parametrize(
     ("layout", "precision", "parallel"),
     [
-        ("TP1 PP1 DP1", "fp32", {}),
         ("TP2 PP2 DP2", "fp32", {}),
-        ("TP2 PP2 DP2", "fp16", {}),
-        ("TP2 PP2", "bf16", {"virtual_stages": 2}),
-        ("DP2", "fp16", {}),
         ("TP2", "bf16", {"sequence_parallel": True, "offload_optimizer": True}),
+        ("DP2", "fp16", {}),
+        pytest.param("TP1 PP1 DP1", "fp32", {}, marks=pytest.mark.full),
+        pytest.param("TP2 PP2 DP2", "fp16", {}, marks=pytest.mark.full),
+        pytest.param("TP2 PP2", "bf16", {"virtual_stages": 2}, marks=pytest.mark.full),
     ],
 )
 def test_the_same_layout_resumes_bit_for_bit(
@@ -84,7 +84,11 @@ def test_any_layout_loads_what_another_saved(
 
 @pytest.mark.parametrize(
     "parallel",
-    [{"data": 2, "zero_stage": 2}, {"pipeline": 2, "virtual_stages": 2, "data": 2}, {"pipeline": 3, **UNEVEN}],
+    [
+        {"data": 2, "zero_stage": 2},
+        pytest.param({"pipeline": 2, "virtual_stages": 2, "data": 2}, marks=pytest.mark.full),
+        pytest.param({"pipeline": 3, **UNEVEN}, marks=pytest.mark.full),
+    ],
 )
 def test_what_any_layout_saved_is_loaded_by_others(tmp_path: Path, parallel: dict[str, Any]) -> None:
     saved = small_config(parallel={**ALONE, **parallel})
@@ -239,7 +243,11 @@ def resume_imported(launch: Launch, config: RunConfig, count: int) -> list[dict[
 @pytest.mark.filterwarnings("ignore:torch.distributed is disabled")  # an import needs no job
 @pytest.mark.parametrize(
     ("parallel", "world_size"),
-    [({"tensor": 2, "data": 2}, 4), ({"pipeline": 2}, 2), ({"tensor": 2, "pipeline": 2, "data": 2}, 8)],
+    [
+        ({"tensor": 2, "data": 2}, 4),
+        ({"pipeline": 2}, 2),
+        pytest.param({"tensor": 2, "pipeline": 2, "data": 2}, 8, marks=pytest.mark.full),
+    ],
 )
 def test_any_layout_goes_on_from_imported_weights(
     imported: tuple[dict[str, Any], list[dict[str, float]]], parallel: dict[str, int], world_size: int
