@@ -24,14 +24,13 @@ class Progress:
 
     @property
     def applied_updates(self) -> int:
-        """Steps that changed the weights."""
-        return self.step - self.skipped_updates - self.skipped_steps
+        """Steps that changed the weights, as far back as that was counted."""
+        return self.clipped_updates + self.unclipped_updates
 
     @property
     def clip_share(self) -> float | None:
-        """Share of the updates whose gradient was clipped, as far back as that was counted; None before the first."""
-        counted = self.clipped_updates + self.unclipped_updates
-        return self.clipped_updates / counted if counted else None
+        """Share of them whose gradient was clipped; None before the first."""
+        return self.clipped_updates / self.applied_updates if self.applied_updates else None
 
     def after_step(
         self, batch_size: int, *, applied: bool, overflowed: bool = False, clipped: bool = False

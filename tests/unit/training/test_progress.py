@@ -18,7 +18,7 @@ def test_a_skipped_update_is_a_step_like_any_other() -> None:
 
 
 def test_an_overflow_is_a_skipped_update_and_clips_nothing() -> None:
-    progress = Progress(step=5, samples=40, skipped_updates=1, skipped_steps=2)
+    progress = Progress(step=5, samples=40, skipped_updates=1, skipped_steps=2, unclipped_updates=2)
     assert progress.applied_updates == 2
     progress = progress.after_step(8, applied=False, overflowed=True, clipped=True)
     assert (progress.skipped_updates, progress.overflows, progress.clipped_updates) == (2, 1, 0)
