@@ -72,23 +72,24 @@ def paced(launch: Launch, folder: Path) -> list[Event]:
     return told.events
 
 
-def slow_down(folder: Path, over: threading.Event, *, runs_seconds: float, stops_seconds: float) -> None:
-    """Stop and continue the process that asks for it, over and over."""
-    while not over.wait(runs_seconds):
+def slow_down(folder: Path, over: threading.Event) -> None:
+    """Stop the process that asks for it, over and over, for four times as long as it ran: a busy machine wakes this
+    thread late, and the process must not get more of the time for that."""
+    continued = time.perf_counter()
+    while not over.wait(0.003):
         try:
             process = int((folder / "pid").read_text())
             os.kill(process, signal.SIGSTOP)
-            time.sleep(stops_seconds)
+            time.sleep(4 * min(time.perf_counter() - continued, 0.05))  # before the first stop it ran for long
             os.kill(process, signal.SIGCONT)
+            continued = time.perf_counter()
         except (FileNotFoundError, ProcessLookupError):  # not yet, or no more
             continue
 
 
 def test_a_rank_that_runs_a_fifth_of_the_time_is_named(tmp_path: Path) -> None:
     over = threading.Event()
-    saboteur = threading.Thread(
-        target=slow_down, args=(tmp_path, over), kwargs={"runs_seconds": 0.003, "stops_seconds": 0.012}
-    )
+    saboteur = threading.Thread(target=slow_down, args=(tmp_path, over))
     saboteur.start()
     try:
         told = run_distributed(paced, 4, tmp_path)
@@ -96,5 +97,6 @@ def test_a_rank_that_runs_a_fifth_of_the_time_is_named(tmp_path: Path) -> None:
         over.set()
         saboteur.join()
     assert told == [told[0]] * 4
-    assert [event.details["rank"] for event in told[0] if event.name == "slow rank"] == [SLOW], told[0]
+    # Once or more: pieces that fall between two stops may let it keep pace for a while.
+    assert {event.details["rank"] for event in told[0] if event.name == "slow rank"} == {SLOW}, told[0]
     assert UNDISTURBED < told[0][0].step <= UNDISTURBED + WITHIN
