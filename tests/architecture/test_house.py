@@ -1,5 +1,6 @@
 """The repository keeps its own rules."""
 
+import subprocess
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
@@ -55,3 +56,9 @@ def test_pytest_looks_into_every_folder_of_tests(root: Path, pytestconfig: pytes
     folders = {file.parent for file in (root / "tests").rglob("test_*.py")}
     passed_over = pytestconfig.getini("norecursedirs")
     assert [folder for folder in folders for name in passed_over if fnmatch(folder.name, name)] == []
+
+
+def test_the_linter_looks_into_every_folder(root: Path) -> None:
+    """So has its own."""
+    listed = subprocess.run(["ruff", "check", "--show-files", root], capture_output=True, text=True, check=True)
+    assert {str(file) for file in python_files(root) if file.suffix == ".py"} <= set(listed.stdout.splitlines())

@@ -13,7 +13,7 @@ from glm130b.environment import Launch
 from glm130b.model.sharding import EMBEDDING, parameter_shards
 from glm130b.parallel.topology import disconnect
 from glm130b.training.invariants import InvariantError, Invariants
-from glm130b.training.journal import Event, Journal
+from glm130b.training.journal import Event
 from glm130b.training.metrics import Record
 from glm130b.training.progress import Progress
 from tests.harness.journal import Told
