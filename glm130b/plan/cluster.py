@@ -104,6 +104,9 @@ def _accelerator(text: str, problems: list[str]) -> Accelerator | None:
             numbers[field] = number * unit
     if "memory_bytes" in numbers:
         numbers["memory_bytes"] = int(numbers["memory_bytes"])
+    sizes = [known for known in ACCELERATORS if known.startswith(f"{name}-")]
+    if len(sizes) == 1:  # v100: there is no other
+        name = sizes[0]
     if name in ACCELERATORS:
         return replace(ACCELERATORS[name], **numbers)  # type: ignore[arg-type]
     if name != "custom":

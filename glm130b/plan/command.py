@@ -4,7 +4,7 @@ from argparse import ArgumentParser, Namespace
 
 from glm130b.config import derived
 from glm130b.config.errors import UserError
-from glm130b.config.load import load_config
+from glm130b.config.load import load_config, read_config
 from glm130b.plan.cluster import HELP, Cluster, read_hardware
 from glm130b.plan.page import page
 from glm130b.plan.search import search
@@ -53,8 +53,8 @@ def _cluster(arguments: Namespace) -> Cluster | None:
 
 
 def _searched(arguments: Namespace, cluster: Cluster) -> str:
-    """Over as many processes as are given, or as the config's own grid has."""
-    config = load_config(arguments.config, arguments.overrides)
+    """Over as many processes as are given, or as the config's own grid has, which need not keep the rules itself."""
+    config = read_config(arguments.config, arguments.overrides)
     world_size: int | None = arguments.world_size
     if world_size is None and not isinstance(config.parallel.data, int):
         raise UserError("--search: parallel.data is open, so the number of GPUs is too; write --world-size N")

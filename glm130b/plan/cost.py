@@ -1,6 +1,5 @@
 """From step times to the end of a run: the batch ramp's steps counted one by one, days and dollars."""
 
-from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -47,13 +46,7 @@ def cost(model: StepModel) -> Cost:
 
 def batch_levels(schedules: Schedules) -> Iterator[tuple[int, int]]:
     """(batch size, steps of it) in the order of the run; sizes only rise."""
-
-    def size_of(step: int) -> int:
-        return schedules.batch_size(schedules.samples_at(step))
-
-    step, end = 0, schedules.num_steps
-    while step < end:
-        size = size_of(step)
-        after = step + bisect_left(range(step, end), size + 1, key=size_of)
-        yield size, after - step
-        step = after
+    ends = [*(level.first_step for level in schedules.levels[1:]), schedules.num_steps]
+    for level, end in zip(schedules.levels, ends, strict=True):
+        if (steps := min(end, schedules.num_steps) - level.first_step) > 0:  # a run may end on its way up
+            yield level.batch_size, steps

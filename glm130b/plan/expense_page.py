@@ -11,7 +11,7 @@ from glm130b.plan.kernels import AssumedKernels, gpu_kernels
 from glm130b.plan.layer_time import ATTENTION_EFFICIENCY
 from glm130b.plan.memory import FRAGMENTATION, RESERVE_BYTES, TIGHT, StageMemory, memory_per_stage
 from glm130b.plan.step_time import StepModel, StepTime
-from glm130b.plan.wording import duration, gib, paragraph, short, shown
+from glm130b.plan.wording import duration, gib, long_duration, paragraph, short, shown
 
 _SPREAD = 0.1
 """The cost is told for this much less and more efficiency, too."""
@@ -86,7 +86,7 @@ def _parts(step: StepTime) -> Iterator[tuple[str, float]]:
     yield "norms, activations, dropouts, loss", work.pointwise
     yield "adding up gradients", work.gradient_sums
     yield "recomputation", work.recomputation
-    yield "tensor axis: all-reduces", work.tensor_communication
+    yield "tensor axis: all-reduces, gathers", work.tensor_communication
     yield "pipeline axis: messages", work.pipeline_communication
     yield "pipeline bubble", step.bubble
     yield "data axis: gradients reduced, weights gathered", step.data_communication
@@ -106,6 +106,8 @@ def _whole_run(model: StepModel) -> Iterator[str]:
             dollars = "" if spent.dollars is None else f"{spent.dollars:16,.0f}"
             yield f"  {name:34}{spent.days:12,.1f}{spent.gpu_hours:15,.0f}{dollars}"
     yield "  without checkpoints, evaluations, restarts, and machines that stand by"
+    interval = model.config.checkpoint.every_steps * model.step(model.config.batch.global_size).total
+    yield f"  a checkpoint every {long_duration(interval)}: a failure loses half of that on average"
 
 
 def _assumptions(cluster: Cluster, kernels: AssumedKernels) -> Iterator[str]:

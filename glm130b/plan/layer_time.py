@@ -1,8 +1,9 @@
 """Seconds that one GPU needs for one micro-batch: matrix products, attention, memory-bound kernels, all-reduces.
 
 A roof for each kind of work, and no overlap between kinds. The products' operations are ``derived``'s (Narayanan et al.
-2021, appendix); the all-reduces are those of Megatron's tensor parallelism (Shoeybi et al. 2019, section 3), which
-sequence parallelism splits in two of half the size (Korthikanti et al. 2022, section 4.2).
+2021, appendix); the all-reduces are those of Megatron's tensor parallelism (Shoeybi et al. 2019, section 3). Sequence
+parallelism splits them in two of half the size, and gathers once more in the backward pass what it kept a part of
+(Korthikanti et al. 2022, section 4.2).
 """
 
 import math
@@ -69,23 +70,24 @@ class LayerTime:
     def layer(self) -> Work:
         """A backward pass computes and reads twice what the forward pass does; recomputation is that once more."""
         matrices, attention, pointwise = self._matrices, self._attention, self._pointwise
-        all_reduces = COLLECTIVES_PER_LAYER * self._all_reduce
         recompute = self.config.parallel.recompute
+        passes = 3 if recompute == "full" else 2
         repeated = {"none": 0.0, "selective": attention, "full": matrices + attention + pointwise}[recompute]
         return Work(
             matrices=3 * matrices,
             attention=3 * attention,
             pointwise=3 * pointwise,
             recomputation=repeated,
-            tensor_communication=(3 if recompute == "full" else 2) * all_reduces,
+            tensor_communication=COLLECTIVES_PER_LAYER * (passes * self._all_reduce + self._extra_gather),
         )
 
     @cached_property
     def embedding(self) -> Work:
-        """A look-up, its sum over the tensor axis, and dropout."""
+        """A look-up, its sum over the tensor axis, and dropout; where the sequence is cut only after the sum, gradients
+        are gathered."""
         return Work(
             pointwise=3 * self._reading(4 * self._sizes.hidden),
-            tensor_communication=self._all_reduce,
+            tensor_communication=self._all_reduce + self._extra_gather,
         )
 
     @cached_property
@@ -97,7 +99,7 @@ class LayerTime:
             matrices=3 * self._product(model.hidden_size, columns),
             # The loss in fp32: a cast, the maximum, the exponential, the sum, the division, and back.
             pointwise=self._reading(10 * sizes.logits),
-            tensor_communication=self._all_reduce,
+            tensor_communication=self._all_reduce + self._extra_gather,
         )
 
     def sums(self, parameters: int) -> Work:
@@ -176,6 +178,16 @@ class LayerTime:
         return ring_seconds(
             self.cluster, 2 * sizes.element * sizes.tokens * self.config.model.hidden_size, size=size, stride=1, turns=2
         )
+
+    @property
+    def _extra_gather(self) -> float:
+        """Of hidden states that sequence parallelism cut: a rank keeps its part of what a column-parallel product read,
+        and needs all of it for the gradient of the weights.
+
+        Megatron-core runs this beside the product for the input's gradient, as it runs the all-reduce beside that for
+        the weights'; both are counted in full.
+        """
+        return self._all_reduce / 2 if self.config.parallel.sequence_parallel else 0.0
 
 
 def ring_seconds(cluster: Cluster, num_bytes: float, *, size: int, stride: int, turns: int) -> float:

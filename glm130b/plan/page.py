@@ -110,7 +110,8 @@ def _milestones(config: RunConfig) -> Iterator[str]:
     milestones.append(("run ends", config.train_samples))
     yield f"Milestones{'after step':>50}{'samples':>18}"
     for name, samples in sorted(milestones, key=lambda milestone: milestone[1]):
-        yield f"  {name:38}{schedules.steps_until(samples):20,}{samples:18,}"
+        step = schedules.steps_until(samples)
+        yield f"  {name:38}{'never' if step > schedules.num_steps else f'{step:,}':>20}{samples:18,}"
 
 
 def _ramps(config: RunConfig) -> Iterator[tuple[str, Ramp]]:

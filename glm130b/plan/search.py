@@ -1,4 +1,4 @@
-"""``--search``: every layout that the config's own rules accept, those that fit the GPUs, the fastest first."""
+"""``--search``: every layout that the rules accept, those that fit the GPUs, the fastest first."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 from glm130b.config import derived
 from glm130b.config.layout_rules import layout_problems
+from glm130b.config.rules import check
 from glm130b.config.sections import RunConfig
 from glm130b.plan.cluster import Cluster
 from glm130b.plan.kernels import gpu_kernels
@@ -76,12 +77,17 @@ class Found:
 
 
 def search(config: RunConfig, cluster: Cluster, *, world_size: int) -> Found:
-    """Tensor x pipeline x data x virtual stages x sequence parallel x recomputation x micro-batch size x ZeRO stage,
-    over all of ``world_size`` GPUs; everything else is as the config says."""
+    """Tensor x pipeline x data x how layers are dealt out x virtual stages x sequence parallel x recomputation x
+    micro-batch size x ZeRO stage, over all of ``world_size`` GPUs; everything else is as the config says.
+
+    The config's own layout may break rules. Raises UserError with the rules that no layout would keep.
+    """
+    check(_plainest(_laid_out(config, tensor=1, pipeline=1, data=1)))
     found = Found()
     for grid in _grids(world_size):
-        for legal in _legal(config, grid, world_size, found):
-            _try_recomputations(legal, grid, cluster, found)
+        for dealt in _dealt(config, grid):
+            for legal in _legal(dealt, world_size, found):
+                _try_recomputations(legal, grid, cluster, found)
     if not any(layout_problems(config, world_size)):
         data_size = derived.data_parallel_size(config, world_size)
         own = Grid(config.parallel.tensor, config.parallel.pipeline, data_size)
@@ -102,27 +108,32 @@ def _grids(world_size: int) -> Iterator[Grid]:
                 yield Grid(tensor, pipeline, world_size // (tensor * pipeline))
 
 
-def _legal(config: RunConfig, grid: Grid, world_size: int, found: Found) -> Iterator[RunConfig]:
-    """The grid's layouts that break no rule, recomputation as it is; the others are counted."""
-    most_chunks = max(config.model.num_layers // grid.pipeline, 1) if grid.pipeline > 1 else 1
-    micro_sizes = sorted({config.batch.micro_size, *_MICRO_SIZES})
+def _dealt(config: RunConfig, grid: Grid) -> Iterator[RunConfig]:
+    """The grid with layers dealt out both ways, the config's own first: of two that are as fast the earlier is kept."""
+    own = config.parallel.embedding_and_head_count_as_layers
+    for counted in (own, not own) if grid.pipeline > 1 else (own,):
+        yield _laid_out(config, **grid._asdict(), embedding_and_head_count_as_layers=counted)
+
+
+def _legal(dealt: RunConfig, world_size: int, found: Found) -> Iterator[RunConfig]:
+    """The layouts of a grid that break no rule, recomputation as it is; the others are counted."""
+    tensor, pipeline = dealt.parallel.tensor, dealt.parallel.pipeline
+    most_chunks = max(dealt.model.num_layers // pipeline, 1) if pipeline > 1 else 1
+    micro_sizes = sorted({dealt.batch.micro_size, *_MICRO_SIZES})
     choices = [
         (virtual_stages, micro_size, sequence_parallel, zero_stage)
         for virtual_stages in range(1, most_chunks + 1)
         for micro_size in micro_sizes
-        for sequence_parallel in ((False, True) if grid.tensor > 1 else (False,))
+        for sequence_parallel in ((False, True) if tensor > 1 else (False,))
         for zero_stage in (1, 2)
     ]
     found.num_tried += len(choices) * len(_RECOMPUTES)
-    # What a grid breaks with nothing else turned on, it breaks with everything.
-    plainest = _laid_out(config, grid, virtual_stages=1, micro_size=1, sequence_parallel=False, zero_stage=1)
-    if broken := _broken_rule(plainest, world_size):
+    if broken := _broken_rule(_plainest(dealt), world_size):
         found.broken_rules[broken] += len(choices) * len(_RECOMPUTES)
         return
     for virtual_stages, micro_size, sequence_parallel, zero_stage in choices:
         laid_out = _laid_out(
-            config,
-            grid,
+            dealt,
             virtual_stages=virtual_stages,
             micro_size=micro_size,
             sequence_parallel=sequence_parallel,
@@ -134,9 +145,14 @@ def _legal(config: RunConfig, grid: Grid, world_size: int, found: Found) -> Iter
             yield laid_out
 
 
-def _laid_out(config: RunConfig, grid: Grid, *, micro_size: int, **choices: Any) -> RunConfig:
-    parallel = config.parallel.model_copy(update={**grid._asdict(), **choices})
-    batch = config.batch.model_copy(update={"micro_size": micro_size})
+def _plainest(config: RunConfig) -> RunConfig:
+    """Nothing turned on beside the grid: a rule that breaks now breaks with everything."""
+    return _laid_out(config, virtual_stages=1, micro_size=1, sequence_parallel=False, zero_stage=1)
+
+
+def _laid_out(config: RunConfig, *, micro_size: int | None = None, **choices: Any) -> RunConfig:
+    parallel = config.parallel.model_copy(update=choices)
+    batch = config.batch if micro_size is None else config.batch.model_copy(update={"micro_size": micro_size})
     return config.model_copy(update={"parallel": parallel, "batch": batch})
 
 

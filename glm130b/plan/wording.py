@@ -39,6 +39,14 @@ def duration(seconds: float) -> str:
     return f"{number:,.1f} {unit}" if number >= 10 else f"{number:.3g} {unit}"
 
 
+def long_duration(seconds: float) -> str:
+    """In hours from two on, in minutes from two on: ``28.3 h``, ``69.6 min``, ``83.5 s``."""
+    for unit_seconds, unit in ((3600, "h"), (60, "min")):
+        if seconds >= 2 * unit_seconds:
+            return f"{seconds / unit_seconds:,.1f} {unit}"
+    return duration(seconds)
+
+
 def paragraph(text: str, *, indent: str = "    ") -> Iterator[str]:
     """Lines of the page, ``text`` behind two spaces, what follows behind ``indent``."""
     yield from textwrap.wrap(

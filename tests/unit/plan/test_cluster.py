@@ -15,6 +15,10 @@ def test_a_name_is_the_vendors_numbers() -> None:
     assert cluster.dollars_per_hour == cluster.accelerator.dollars_per_hour
 
 
+def test_the_beginning_of_one_name_is_enough() -> None:
+    assert read_hardware("v100,memory=16") == read_hardware("v100-32g,memory=16")
+
+
 def test_numbers_behind_a_name_replace_its_own() -> None:
     changed = read_hardware("h100, network=12.5,memory=94", gpus_per_node=4, efficiency=0.5, price=9.0)
     assert changed.accelerator.network_bandwidth == 12.5e9
@@ -35,6 +39,7 @@ def test_custom_is_its_numbers_and_has_no_price_of_its_own() -> None:
     ("text", "said"),
     [
         ("a100", "'a100' is not known; write a100-40g or a100-80g"),
+        ("v10", "'v10' is not known; write v100-32g"),
         ("h20", "'h20' is not known; write h200"),
         ("", "'' is not known; write one of v100-32g"),
         ("tpu", "'tpu' is not known; write one of v100-32g"),

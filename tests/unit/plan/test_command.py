@@ -19,6 +19,15 @@ def test_a_search_over_more_gpus(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Search over 16 GPUs, h100" in capsys.readouterr().out
 
 
+def test_a_search_for_what_the_config_does_not_say_right(capsys: pytest.CaptureFixture[str]) -> None:
+    """Four layers in three stages, as they would be now."""
+    open_layout = [RUN, "parallel.pipeline=3", "parallel.data=null", "--hardware", "h100", "--world-size", "8"]
+    assert main(["plan", *open_layout]) == 2
+    assert "model.num_layers" in capsys.readouterr().err
+    assert main(["plan", *open_layout, "--search"]) == 0
+    assert "   1 " in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -36,6 +45,8 @@ def test_a_search_over_more_gpus(capsys: pytest.CaptureFixture[str]) -> None:
             "no layout of 761 GPUs keeps the rules; most break",
         ),
         (["--hardware", "h100", "--search", "--world-size", "0"], "--world-size: 0 is no number of processes"),
+        (["--hardware", "h100", "--search", "batch.ramp.start=16"], "batch.ramp.start: 16 is not below"),
+        (["--hardware", "h100", "--search", "objective.instruction_share=2"], "objective.instruction_share: "),
     ],
 )
 def test_a_mistake_is_one_line_and_status_2(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:

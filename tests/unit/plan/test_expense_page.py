@@ -28,10 +28,34 @@ def test_glm_130b() -> None:
         "bubble 3.8% of the pipeline",
         "The run: 55,014 steps, 450 Gtokens, $1.5 a GPU hour",
         "65% of the peak, as above",
+        "a checkpoint every 69.6 min: a failure loses half of that on average",
         "attention by sdpa, which keeps no scores; pointwise fused",
     ):
         assert expected in text
     assert "a real step is slower" not in text
+
+
+@pytest.mark.parametrize(
+    ("preset", "hardware", "gpus"),
+    [
+        ("glm-110m", "a100-40g", 8),
+        ("glm-335m", "a100-40g", 8),
+        ("glm-2b", "a100-40g", 8),
+        ("glm-10b", "a100-40g", 32),
+        ("glm-130b", "a100-40g", 768),
+        ("glm-130b-h100", "h100", 384),
+        ("families/glm-10b", "a100-40g", 32),
+        ("families/chatglm-6b", "a100-40g", 32),
+        ("families/gpt2-xl", "a100-40g", 8),
+        ("families/llama-7b", "a100-80g", 32),
+        ("families/palm-540b", "h100", 1536),
+    ],
+)
+def test_a_failure_loses_an_hour_at_most(preset: str, hardware: str, gpus: int) -> None:
+    config = load_config(CONFIGS / f"{preset}.yaml")
+    text = page(config, world_size=gpus, cluster=read_hardware(hardware))
+    interval, unit = text.split("a checkpoint every ")[1].split(":")[0].split()
+    assert (unit, float(interval) <= 120) == ("min", True)
 
 
 def test_what_does_not_fit_is_said_loudly() -> None:

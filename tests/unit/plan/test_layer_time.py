@@ -46,6 +46,25 @@ def test_gradients_are_added_in_their_format() -> None:
     assert cast.gradient_sums == pytest.approx(18e9 / A100.memory_bandwidth)
 
 
+@pytest.mark.parametrize(("recompute", "passes"), [("none", 2), ("selective", 2), ("full", 3)])
+def test_the_tensor_axis_reduces_in_every_pass_and_gathers_once_more(recompute: str, passes: int) -> None:
+    """Two all-reduces a pass; with the sequence cut, what went into two products is gathered again."""
+    plain, cut = (
+        times(f"parallel.recompute={recompute}", f"parallel.sequence_parallel={word}") for word in ("false", "true")
+    )
+    reduced = plain.embedding.tensor_communication
+    assert plain.layer.tensor_communication == pytest.approx(2 * passes * reduced)
+    assert cut.layer.tensor_communication == pytest.approx((2 * passes + 1) * reduced)
+    assert plain.head.tensor_communication == reduced
+    for end in (cut.embedding, cut.head):
+        assert end.tensor_communication == pytest.approx(1.5 * reduced)
+
+
+def test_one_tensor_rank_gathers_nothing() -> None:
+    alone = times("parallel.tensor=1", "parallel.sequence_parallel=true")
+    assert alone.layer.tensor_communication == alone.head.tensor_communication == 0
+
+
 def test_a_ring_passes_all_but_its_own_share() -> None:
     assert ring_seconds(A100, 1e9, size=1, stride=1, turns=2) == 0
     assert ring_seconds(A100, 8e9, size=8, stride=1, turns=2) == pytest.approx(7e9 / 240e9, rel=0.01)

@@ -30,7 +30,7 @@ def test_glm_130b() -> None:
         "672-675       ...   764-767",
         "the largest process holds 4,087,119,872 parameters",
         "full   4,224 rows, 8,650,752 tokens, 176 micro-batches, 3.8% bubble",
-        "221 in all, 1.544 TB each\n  kept: the 8 newest, those of every 5,000 steps, one more while it is written\n",
+        "1,101 in all, 1.544 TB each\n  kept: the 12 newest, those of every 5,000 steps, one more while",
     ):
         assert expected in text
 
@@ -65,6 +65,17 @@ def test_milestones_in_steps_and_samples_in_their_order() -> None:
         ["gradient shrink ramp ends", "20", "200"],
         ["learning rate is at its minimum", "207", "3,200"],
         ["run ends", "207", "3,200"],
+    ]
+
+
+def test_what_a_short_run_never_reaches() -> None:
+    text = page(load_config(RUN, ["train_samples=150"]))
+    rows = [line.rsplit(maxsplit=2) for line in text.split("Milestones")[1].split("\n\n")[0].splitlines()[1:]]
+    assert [[name.strip(), step] for name, step, _ in rows] == [
+        ["run ends", "16"],
+        ["warm-up ends", "never"],
+        ["batch is full", "never"],
+        ["learning rate is at its minimum", "never"],
     ]
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from glm130b.config.load import load_config
+from glm130b.config.load import load_config, read_config
 from glm130b.config.rules import problems
 from glm130b.plan.cluster import read_hardware
 from glm130b.plan.search import Found, search
@@ -52,6 +52,32 @@ def test_the_overrides_make_the_layout_and_break_no_rule(published: Found) -> No
         pasted = load_config(CONFIGS / "glm-130b.yaml", candidate.overrides(original), world_size=768)
         assert pasted == candidate.config
         assert not problems(pasted, world_size=768)
+
+
+def test_layers_are_dealt_out_both_ways() -> None:
+    """640 GPUs take 70 layers in stages of 7 or 14, and no stages with room for embedding and head."""
+    overrides, hardware = ["parallel.data=null"], read_hardware("a100-40g")
+    config = load_config(CONFIGS / "glm-130b.yaml", overrides)
+    (found,) = (each for each in search(config, hardware, world_size=640).best if each.grid == (8, 10, 8))
+    changes = found.overrides(config)
+    assert "parallel.embedding_and_head_count_as_layers=false" in changes
+    assert load_config(CONFIGS / "glm-130b.yaml", [*overrides, *changes], world_size=640) == found.config
+
+
+@pytest.mark.parametrize("counted", [False, True])
+def test_where_both_come_to_the_same_the_configs_own_stays(counted: bool) -> None:
+    """4 layers in 2 stages are 2 and 2 either way."""
+    config = load_config(RUN, [f"parallel.embedding_and_head_count_as_layers={str(counted).lower()}"])
+    (found,) = (each for each in search(config, read_hardware("h100"), world_size=8).best if each.grid == (2, 2, 2))
+    assert found.config.parallel.embedding_and_head_count_as_layers == counted
+
+
+def test_a_config_whose_own_layout_breaks_a_rule_is_not_compared() -> None:
+    fitting, unfit = (read_config(RUN, [f"parallel.tensor={size}", "parallel.data=null"]) for size in (2, 8))
+    as_it_was, found = (search(config, read_hardware("h100"), world_size=8) for config in (fitting, unfit))
+    assert as_it_was.as_it_is
+    assert not found.as_it_is
+    assert found.best == as_it_was.best
 
 
 def test_smaller_memory_leaves_fewer_layouts() -> None:

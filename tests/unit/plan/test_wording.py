@@ -2,7 +2,7 @@
 
 import pytest
 
-from glm130b.plan.wording import duration, gib, millions, paragraph, short, shown, span
+from glm130b.plan.wording import duration, gib, long_duration, millions, paragraph, short, shown, span
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,11 @@ def test_units() -> None:
     assert (gib(3 * 2**30), millions(4_087_119_872), span(3, 1), span(3, 4)) == ("3.00", "4,087.12 M", "3", "3-6")
     durations = [duration(number) for number in (0.000298, 0.0123, 2.5, 88.54, 1234.5)]
     assert durations == ["0.298 ms", "0.0123 s", "2.5 s", "88.5 s", "1,234.5 s"]
+
+
+def test_a_long_duration_is_in_the_unit_of_a_clock() -> None:
+    durations = [long_duration(number) for number in (101_800, 7200, 4175, 100, 0.5)]
+    assert durations == ["28.3 h", "2.0 h", "69.6 min", "100.0 s", "0.5 s"]
 
 
 def test_the_middle_is_left_out() -> None:

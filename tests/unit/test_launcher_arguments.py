@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from glm130b import launcher_arguments
 from glm130b.cli import main
-from glm130b.plan import launcher_arguments
 
-TINY = str(Path(__file__).parents[3] / "configs" / "tiny.yaml")
+TINY = str(Path(__file__).parents[2] / "configs" / "tiny.yaml")
 
 
 @pytest.mark.parametrize(
