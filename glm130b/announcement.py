@@ -1,6 +1,6 @@
 """What a run says when it starts: where it runs, where it begins, and what the user should know."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -29,7 +29,7 @@ def announcement(
         stage.kernels.describe(),
         _beginning(config, saved, folder),
         *(f"{change}; what was drawn before stays as it was" for change in changes(eras)),
-        *_warnings(sources),
+        *_warnings(config, sources),
     ]
     return "\n".join(lines)
 
@@ -52,10 +52,16 @@ def _beginning(config: RunConfig, saved: tuple[Path, Description] | None, folder
     return f"continues {checkpoint} at step {description.progress.step}"
 
 
-def _warnings(sources: Sources) -> list[str]:
-    return [
-        f"warning: data.instructions.{name}: {count} pairs are left out, their answers do not fit a row; raise "
-        "data.sequence_length"
-        for name, count in sources.num_left_out.items()
-        if count
-    ]
+def _warnings(config: RunConfig, sources: Sources) -> Iterator[str]:
+    warmup, end = config.optimizer.learning_rate.warmup_samples, config.train_samples
+    if warmup > end:  # a short try of a long run's config is no mistake
+        yield (
+            f"warning: optimizer.learning_rate.warmup_samples: {warmup} is more than train_samples {end}, so the "
+            f"run ends in its warm-up; write for example {end // 100}"
+        )
+    for name, count in sources.num_left_out.items():
+        if count:
+            yield (
+                f"warning: data.instructions.{name}: {count} pairs are left out, their answers do not fit a row; raise "
+                "data.sequence_length"
+            )

@@ -47,7 +47,9 @@ OPENING = """\
 
 A run is one YAML file, and any key of it can be changed behind it on the command line: `batch.global_size=64`,
 `batch.ramp=null`, `data.skip_steps='[{from_step: 41200, steps: 200}]'`. `base: other.yaml` starts from a file that
-stands next to it: sections are merged key by key, anything else is replaced. Numbers may be written `8e-5` and `4_224`.
+stands next to it: sections are merged key by key, anything else is replaced. `{}` empties a section, and null takes a
+source out: `data: {text: {books: {path: data/books, weight: 1}, english: null}, instructions: {}}`. Numbers may be
+written `8e-5` and `4_224`.
 
 Unknown, missing and misspelt keys, wrong types and values out of range are told all at once, and so are rules that span
 several keys, such as heads that must divide among tensor ranks. `glm130b plan FILE` checks a config; the

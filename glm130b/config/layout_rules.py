@@ -63,7 +63,9 @@ def _pipeline(config: RunConfig) -> Iterator[str]:
         )
     elif stages > 1 and not config.parallel.embedding_and_head_count_as_layers:
         why = "parallel.pipeline" + " x virtual_stages" * (virtual > 1)
-        yield from multiple("model.num_layers", layers, chunks, why)
+        fits = (layers + 2) % chunks == 0 and layers + 2 >= 2 * chunks
+        switch = ", or parallel.embedding_and_head_count_as_layers: true" * fits
+        yield from (problem + switch for problem in multiple("model.num_layers", layers, chunks, why))
     # Megatron-core takes a chunk that is the embedding or the head alone, but puts the final norm elsewhere then.
     elif stages > 1 and ((layers + 2) % chunks or layers + 2 < 2 * chunks):
         below = max((layers + 2) // chunks, 2) * chunks - 2

@@ -5,21 +5,36 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from glm130b.config.errors import UserError
+from glm130b.config.errors import UserError, unreadable
 from glm130b.config.rules import check
 from glm130b.config.sections import RunConfig
 from glm130b.config.validation import validated
 from glm130b.config.yaml_dialect import parse, write
 
 _MOST_BYTES = 1 << 20
+_SOURCES = ("data", "text"), ("data", "instructions")
+
+
+class MissingConfig(UserError):
+    """A config's file, or one that it is based on, is not there."""
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = (), *, world_size: int | None = None) -> RunConfig:
-    """The run that the file and the overrides describe, checked against every rule (``rules.problems``).
+    """What ``read_config`` reads, checked against every rule (``rules.problems``). Raises ``UserError`` with all
+    problems at once."""
+    config = read_config(path, overrides)
+    check(config, world_size)
+    return config
+
+
+def read_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """The run that the file and the overrides describe. Each value is valid by itself; rules between them are not
+    checked.
 
     ``base: other.yaml`` in a file starts from that file, found next to it: sections are merged key by key, anything
-    else is replaced. An override replaces what stands at its key; its value is YAML, so ``batch.ramp=null`` and
-    ``data.instructions={}`` work. Raises ``UserError`` with all problems at once.
+    else is replaced; ``{}`` empties a section, and null in place of a source of data takes it out. An override replaces
+    what stands at its key; its value is YAML, so ``batch.ramp=null`` and ``data.instructions={}`` work. Raises
+    ``UserError`` with all problems at once.
     """
     tree = _read(Path(path))
     problems: list[str] = []
@@ -31,7 +46,6 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), *, world_size: 
         raise UserError([*problems, *error.problems]) from None
     if problems:
         raise UserError(problems)
-    check(config, world_size)
     return config
 
 
@@ -76,20 +90,32 @@ def _text(path: Path) -> str:
         beside = sorted(path.parent.glob("*.yaml"))
         close = difflib.get_close_matches(path.name, [file.name for file in beside], n=1)
         mend = f"the nearest is {path.parent / close[0]}" if close else "check the path"
-        raise UserError(f"{path}: no such file; {mend}") from None
+        raise MissingConfig(f"{path}: no such file; {mend}") from None
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise UserError(f"{path}, line {line}: is not UTF-8 text; save the file as UTF-8") from None
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); name a readable YAML file") from None
+        raise unreadable(path, error, mend="name a readable YAML file") from None
 
 
-def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+def _merged(under: dict[str, Any], over: dict[str, Any], section: tuple[str, ...] = ()) -> dict[str, Any]:
+    """``over`` laid over ``under``; both stand at ``section`` of a config."""
     merged = dict(under)
     for key, value in over.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merged(merged[key], value) if both else value
+        both = isinstance(value, dict) and value and isinstance(merged.get(key), dict)
+        _put(merged, section, key, _merged(merged[key], value, (*section, key)) if both else value)
     return merged
+
+
+def _put(tree: dict[str, Any], section: tuple[str, ...], key: str, value: Any) -> None:
+    """Set ``key`` of ``tree``, which stands at ``section`` of a config; null takes a source of data out.
+
+    Null for a name that is not there stays, and is told as a mistake.
+    """
+    if value is None and section in _SOURCES and key in tree:
+        del tree[key]
+    else:
+        tree[key] = value
 
 
 def _apply(tree: dict[str, Any], override: str) -> list[str]:
@@ -106,5 +132,5 @@ def _apply(tree: dict[str, Any], override: str) -> list[str]:
         if not isinstance(tree.get(section), dict):
             tree[section] = {}
         tree = tree[section]
-    tree[last] = parsed
+    _put(tree, tuple(sections), last, parsed)
     return []

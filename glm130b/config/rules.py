@@ -90,7 +90,7 @@ def _weights(key: str, sources: dict[str, SourceConfig]) -> Iterator[str]:
     total = sum(source.weight.bounds[1] for source in sources.values())
     for name, source in sources.items():
         if source.weight.bounds[0] < 0:
-            yield f"{key}.{name}.weight: falls below 0; write 0 to leave the source out"
+            yield f"{key}.{name}.weight: falls below 0; write 0, or take the source out"
         elif 0 < source.weight.bounds[1] < SMALLEST_SHARE * total:
             yield (
                 f"{key}.{name}.weight: {source.weight.bounds[1]:g} is less than {SMALLEST_SHARE:g} of all weights, and "

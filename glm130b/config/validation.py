@@ -16,11 +16,12 @@ from glm130b.config.section import Section
 from glm130b.config.sections import RunConfig
 
 _RULES = {
-    "int": "is not a whole number; write for example 4",
+    "int": "is not a whole number; write {example}",
     "float": "is not a number; write for example 0.5",
     "finite_number": "is not finite; write for example 0.5",
     "string_type": "is not text; put it in quotes if it is meant as a name",
     "bool": "is neither true nor false; write one of them",
+    "tuple_type": "is not a list; write it as [..., ...]",
     "dict_type": "is not a section; write one `name: {{...}}` line for each entry under the key",
     "literal_error": "is not a choice; write {expected}",
     "greater_than": "is too small; write a number above {gt:g}",
@@ -93,9 +94,11 @@ def _section_of(field: FieldInfo) -> type[Section] | None:
 
 
 def _pattern(location: tuple[int | str, ...]) -> str:
-    """``("data", "text", "english", "path")`` -> ``data.text.*.path``."""
+    """``("data", "text", "english", "path")`` -> ``data.text.*.path``; an index in a list is left out."""
     pattern = ""
     for part in location:
+        if isinstance(part, int):
+            continue
         exact = f"{pattern}.{part}".lstrip(".")
         entries = any(key.startswith(f"{pattern}.*.") for key in _fields())
         pattern = f"{pattern}.*" if entries else exact
@@ -141,7 +144,12 @@ def _rule(detail: ErrorDetails) -> str:
     if kind.startswith("int_") and isinstance(value, float) and value.is_integer():
         return f"is not a whole number; write {int(value)}"
     template = _RULES.get(kind) or _RULES.get(kind.split("_")[0])
-    return template.format(**context) if template else f"is refused: {detail['msg']}"
+    if not template:
+        return f"is refused: {detail['msg']}"
+    key = _pattern(detail["loc"])
+    example = "rows, for example 100_000" if key.endswith("_samples") else "for example 4"
+    or_null = ", or null" * (type(None) in get_args(_fields()[key].annotation))
+    return template.format(**context, example=example) + or_null
 
 
 def _section_rule(location: tuple[int | str, ...]) -> str:

@@ -156,6 +156,20 @@ def test_a_file_may_start_from_another(tmp_path: Path) -> None:
     assert top.data == tiny.data
 
 
+def test_an_empty_section_empties_that_of_the_base(tmp_path: Path) -> None:
+    path = write(tmp_path / "mine.yaml", f"base: {TINY}\nname: mine\ndata: {{instructions: {{}}}}\n")
+    assert load_config(path, ["objective.instruction_share=0"]).data.instructions == {}
+
+
+def test_null_takes_a_source_of_the_base_out(tmp_path: Path) -> None:
+    sources = "text: {books: {path: data/books, weight: 1}, english: null, chinese: null}"
+    path = write(tmp_path / "mine.yaml", f"base: {TINY}\nname: mine\ndata: {{{sources}}}\n")
+    assert set(load_config(path).data.text) == {"books", "code"}
+    assert set(load_config(path, ["data.text.code="]).data.text) == {"books"}
+    (problem,) = problems(path, "data.text.cod=")
+    assert problem.startswith("data.text.cod: null is not a section")
+
+
 def test_a_circle_of_bases_is_an_error(tmp_path: Path) -> None:
     write(tmp_path / "a.yaml", "base: b.yaml\n")
     path = write(tmp_path / "b.yaml", "base: a.yaml\n")

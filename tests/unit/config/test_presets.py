@@ -71,6 +71,19 @@ def test_a_causal_family_predicts_whole_rows(name: str) -> None:
     assert config.model.embedding_gradient_shrink.alpha.bounds == (1, 1)
 
 
+@pytest.mark.parametrize("name", ["chatglm-6b", "glm-10b"])
+def test_a_family_needs_no_corpus_that_it_does_not_read(name: str) -> None:
+    config = load_config(CONFIGS / "families" / f"{name}.yaml")
+    assert config.objective.instruction_share.bounds == (0, 0)
+    assert config.data.instructions == {}
+    assert all(source.weight.bounds[1] > 0 for source in config.data.text.values())
+
+
+def test_glm_10b_blanks_words_and_sentences_as_the_original() -> None:
+    objective = load_config(CONFIGS / "families" / "glm-10b.yaml").objective
+    assert (objective.mask_share.bounds, objective.smask_share.bounds) == ((0.4, 0.4), (0.3, 0.3))
+
+
 def test_no_two_presets_share_a_folder_of_runs() -> None:
     names = [load_config(path).name for path in [*CONFIGS.glob("*.yaml"), *CONFIGS.glob("families/*.yaml")]]
     assert len(set(names)) == len(names)

@@ -314,7 +314,7 @@ def test_an_open_data_size_follows_from_the_processes() -> None:
         ([UNEVEN, "parallel.pipeline=8", "parallel.data=1", "model.num_layers=69"], "model.num_layers", "62 or 70"),
         ([UNEVEN, "parallel.pipeline=4", "model.num_layers=2"], "model.num_layers", "6"),
         ([UNEVEN, "parallel.virtual_stages=2", "batch.ramp=null", "model.num_layers=2"], "model.num_layers", "6"),
-        (["parallel.virtual_stages=2", "batch.ramp=null", "model.num_layers=6"], "model.num_layers", "4 or 8"),
+        (["parallel.virtual_stages=2", "batch.ramp=null", "model.num_layers=5"], "model.num_layers", "4 or 8"),
         (["batch.ramp.start=4", "batch.ramp.increment=8"], "batch.ramp.increment", "4"),
         (["model.num_key_value_heads=3"], "model.num_key_value_heads", "2"),
         (["model.num_key_value_heads=8"], "model.num_key_value_heads", "4"),
@@ -345,6 +345,18 @@ def test_the_suggested_mend_is_right(overrides: list[str], key: str, mend: str) 
     assert re.search(r"; write (for example )?(.*)$", problem)[2] == mend  # type: ignore[index]
     for value in mend.removeprefix("at most ").removesuffix(", or null").removesuffix(" or more").split(" or "):
         load_config(TINY, [*overrides, f"{key}={value}"])
+
+
+def test_a_model_cut_for_its_embedding_and_head_is_told_the_switch() -> None:
+    layout = ["parallel.pipeline=8", "parallel.data=1"]
+    (problem,) = broken(*layout, "model.num_layers=70")
+    switch = "parallel.embedding_and_head_count_as_layers: true"
+    assert problem == (
+        f"model.num_layers: 70 is not a multiple of 8 (parallel.pipeline); write for example 64 or 72, or {switch}"
+    )
+    load_config(TINY, [*layout, "model.num_layers=70", UNEVEN])
+    for layers in (69, 6):  # one too few, and too few for two on each stage
+        assert not any(switch in problem for problem in broken(*layout, f"model.num_layers={layers}"))
 
 
 def test_everything_at_once() -> None:

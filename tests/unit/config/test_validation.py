@@ -16,6 +16,11 @@ TINY = Path(__file__).parents[1] / "run.yaml"
     ("override", "problem"),
     [
         ("model.num_layers=four", 'model.num_layers: "four" is not a whole number; write for example 4'),
+        ("checkpoint.keep_last=all", 'checkpoint.keep_last: "all" is not a whole number; write for example 4, or null'),
+        (
+            "optimizer.learning_rate.warmup_samples=0.01",
+            ("optimizer.learning_rate.warmup_samples: 0.01 is not a whole number; write rows, for example 100_000"),
+        ),
         ("model.num_layers=4.0", "model.num_layers: 4.0 is not a whole number; write 4"),
         ("train_samples=1e6", "train_samples: 1000000.0 is not a whole number; write 1000000"),
         ("seed=true", "seed: true is not a whole number; write for example 4"),
@@ -35,7 +40,7 @@ TINY = Path(__file__).parents[1] / "run.yaml"
             "kernels.attention=flash",
             "kernels.attention: \"flash\" is not a choice; write 'auto', 'sdpa', 'varlen' or 'flash_attn'",
         ),
-        ("model.head_dim=0", "model.head_dim: 0 is too small; write 1 or more"),
+        ("model.head_dim=0", "model.head_dim: 0 is too small; write 1 or more, or null"),
         ("folder=3", "folder: 3 is not text; put it in quotes if it is meant as a name"),
         ("name=a b", "name: \"a b\" is no name; write letters, digits, '.', '_' or '-', a letter or digit first"),
         ("batch=3", "batch: 3 is not a section; write micro_size, global_size, ramp under the key"),
@@ -71,6 +76,18 @@ TINY = Path(__file__).parents[1] / "run.yaml"
         (
             "batch={global_size: 16}",
             "batch.micro_size: missing; add a value (Rows in one micro-batch of one data-parallel rank)",
+        ),
+        ("interventions=3", "interventions: 3 is not a list; write it as [..., ...]"),
+        (
+            "interventions=[{}]",
+            (
+                "interventions.0.from_samples: missing; "
+                "add a value (First sample it holds for: a step that begins before it is left alone)"
+            ),
+        ),
+        (
+            "interventions=[{from_samples: 9, skip: 3}]",
+            "interventions.0.skip: 3 is not a section; write from_step, steps under the key",
         ),
         (
             "data.text.code.weight={end: 1}",
