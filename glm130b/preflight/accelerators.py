@@ -10,6 +10,7 @@ from glm130b.preflight.nvidia import Gpu, RemappedRows, read_gpus, read_links, r
 from glm130b.preflight.site import Site
 
 NO_GPU = "no GPU that torch can use; the run trains on the CPU"
+_TOO_FEW = "reboot this machine, leave it out, or start as many processes on it as it has GPUs"
 _GIB = 2**30
 _WARM, _HOT = 75, 88
 """Degrees Celsius at rest; GPUs slow down from about 90 on."""
@@ -18,20 +19,23 @@ _INFINIBAND = Path("/sys/class/infiniband")
 
 def gpus(site: Site) -> Iterator[Finding]:
     if not site.num_gpus:
-        yield skipped("GPUs", NO_GPU)
+        none = f"torch can use none of {site.expected_gpus}"
+        yield failed("GPUs", none, _TOO_FEW) if site.expected_gpus else skipped("GPUs", NO_GPU)
         return
     found = read_gpus()
     yield ok("driver", f"{found[0].driver}, CUDA {torch.version.cuda}, NCCL {nccl_version()}")
-    yield from number_of(found, site.num_gpus)
+    yield from number_of(found, site.num_gpus, num_expected=site.expected_gpus)
     yield from state_of(found)
     yield from rows_of(read_remapped_rows())
 
 
-def number_of(found: Sequence[Gpu], num_usable: int) -> Iterator[Finding]:
-    """All are of one kind, and torch sees all of them."""
+def number_of(found: Sequence[Gpu], num_usable: int, *, num_expected: int = 0) -> Iterator[Finding]:
+    """All are of one kind, torch can use all of them, and they are as many as the job expects."""
     names = sorted({f"{gpu.name} {gpu.memory_bytes / _GIB:.0f} GiB" for gpu in found})
     value = f"{len(found)} x {', '.join(names)}"
-    if len(names) > 1:
+    if num_usable < num_expected:
+        yield failed("GPUs", f"{value}, torch can use {num_usable} of {num_expected}", _TOO_FEW)
+    elif len(names) > 1:
         yield warning("GPUs", value, "all others wait for the slowest: use machines of one kind")
     elif len(found) != num_usable:
         yield warning("GPUs", f"{value}, torch sees {num_usable}", "look at CUDA_VISIBLE_DEVICES")

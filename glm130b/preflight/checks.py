@@ -38,9 +38,9 @@ MEASUREMENTS: tuple[Check, ...] = (library_imports, disk_speed, speed)
 """How fast it is: seconds each."""
 
 
-def examine(config: RunConfig | None, *, world_size: int | None, quick: bool) -> Iterator[Finding]:
+def examine(config: RunConfig | None, *, world_size: int | None, expected_gpus: int, quick: bool) -> Iterator[Finding]:
     """What every check finds, as it is found. The environment has been prepared."""
-    site = Site(torch.cuda.device_count(), config, world_size)
+    site = Site(torch.cuda.device_count(), config, world_size, expected_gpus)
     for check in LOOKS if quick else (*LOOKS, *MEASUREMENTS):
         try:
             yield from check(site)

@@ -18,6 +18,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("config", nargs="?", help="a run's config; without it only the machine is checked")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="changes to the config")
     parser.add_argument("--world-size", type=int, metavar="N", help="processes of the whole job")
+    parser.add_argument("--gpus", type=int, default=0, metavar="N", help="GPUs that the job uses on this machine")
     parser.add_argument("--quick", action="store_true", help="leave the measurements of speed out")
     parser.add_argument("--brief", action="store_true", help="print warnings, failures and the summary only")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write what was found there too")
@@ -31,7 +32,7 @@ def run(arguments: Namespace) -> int:
     if not arguments.brief:
         print(f"{host}: preflight{f' for {config.name}' if config else ''}", flush=True)
     findings = []
-    for finding in _found(config, world_size=arguments.world_size, quick=arguments.quick):
+    for finding in _found(config, arguments):
         if finding.state in told:
             print(line(finding), flush=True)
         findings.append(finding)
@@ -41,11 +42,11 @@ def run(arguments: Namespace) -> int:
     return 0 if is_fit(findings) else UserError.exit_status
 
 
-def _found(config: RunConfig | None, *, world_size: int | None, quick: bool) -> Iterator[Finding]:
+def _found(config: RunConfig | None, arguments: Namespace) -> Iterator[Finding]:
     try:
         prepare_environment(Launch(rank=0, local_rank=0, world_size=1))
     except UserError as error:  # a GPU that torch cannot use; there is more to look at
         yield from (broken("GPUs", problem) for problem in error.problems)
     from glm130b.preflight.checks import examine  # imports torch, which reads the environment
 
-    yield from examine(config, world_size=world_size, quick=quick)
+    yield from examine(config, world_size=arguments.world_size, expected_gpus=arguments.gpus, quick=arguments.quick)

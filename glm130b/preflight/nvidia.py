@@ -13,11 +13,13 @@ FIELDS = (
     "index",
     "name",
     "driver_version",
+    "ecc.mode.current",
     "memory.total",
     "memory.free",
     "temperature.gpu",
     "clocks.sm",
     "clocks.max.sm",
+    "power.limit",
     "ecc.errors.uncorrected.volatile.total",
     "ecc.errors.uncorrected.aggregate.total",
 )
@@ -39,6 +41,8 @@ class Gpu:
     index: int
     name: str
     driver: str
+    ecc_mode: str
+    """``Enabled``, ``Disabled`` or ``[N/A]``."""
     memory_bytes: int
     free_bytes: int
     temperature: int | None
@@ -46,6 +50,8 @@ class Gpu:
     clock: int | None
     """MHz, now; low on an idle GPU."""
     highest_clock: int | None
+    power_limit: int | None
+    """W."""
     errors_since_reset: int | None
     """ECC errors that were not corrected, since the driver was loaded."""
     errors_ever: int | None
@@ -56,6 +62,12 @@ class Gpu:
     def slowed_by(self) -> list[str]:
         """Trouble of the hardware that lowers its clock, in words."""
         return [words for bit, words in _SLOW_BITS.items() if self.reasons & bit]
+
+    @property
+    def troubles(self) -> tuple[str, ...]:
+        """What is wrong with the hardware now, in words."""
+        errors = self.errors_since_reset
+        return (*self.slowed_by, *([f"uncorrected ECC errors since its reset: {errors}"] if errors else []))
 
 
 @dataclass(frozen=True)
@@ -68,11 +80,14 @@ class RemappedRows:
     """There was no spare row left."""
 
 
-def read_gpus() -> list[Gpu]:
-    """All GPUs of the machine. Raises OSError when there is no `nvidia-smi` or it gives no answer."""
+def read_gpus(*ids: str, seconds: float = _SECONDS) -> list[Gpu]:
+    """Those of these UUIDs, or all GPUs of the machine. Raises OSError when there is no `nvidia-smi`, or no answer
+    within ``seconds``."""
+    chosen = [f"--id={','.join(ids)}"] if ids else []
     for fields in (*((*FIELDS, reasons) for reasons in REASONS), FIELDS):
+        query = [f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits", *chosen]
         try:
-            return parse_gpus(_answer(f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits"))
+            return parse_gpus(_answer(*query, seconds=seconds))
         except ValueError as error:  # a driver that does not know a field, or a GPU that gives no numbers
             problem = error
     raise OSError(f"nvidia-smi: {problem}")
@@ -99,17 +114,19 @@ def parse_gpus(text: str) -> list[Gpu]:
     """One GPU a line, values in the order of ``FIELDS``, then perhaps the reasons. Raises ValueError."""
     gpus = []
     for row in csv.reader(text.strip().splitlines(), skipinitialspace=True):
-        index, name, driver, total, free, *numbers = row
-        temperature, clock, highest_clock, since_reset, ever, *reasons = map(_number, numbers)
+        index, name, driver, ecc_mode, total, free, *numbers = row
+        temperature, clock, highest_clock, power_limit, since_reset, ever, *reasons = map(_number, numbers)
         gpu = Gpu(
             index=int(index),
             name=name,
             driver=driver,
+            ecc_mode=ecc_mode,
             memory_bytes=int(total) * _MIB,
             free_bytes=int(free) * _MIB,
             temperature=temperature,
             clock=clock,
             highest_clock=highest_clock,
+            power_limit=power_limit,
             errors_since_reset=since_reset,
             errors_ever=ever,
             reasons=next(iter(reasons), None) or 0,
@@ -136,13 +153,15 @@ def parse_links(text: str) -> list[list[str]]:
 
 
 def _number(text: str) -> int | None:
-    """Decimal, or hexadecimal after 0x; None for ``[N/A]`` and its like."""
-    return None if text.startswith("[") or text == "N/A" else int(text, 0)
+    """Decimal and rounded, or hexadecimal after 0x; None for ``[N/A]`` and its like."""
+    if text.startswith("[") or text == "N/A":
+        return None
+    return int(text, 16) if text.startswith("0x") else round(float(text))
 
 
-def _answer(*words: str) -> str:
+def _answer(*words: str, seconds: float = _SECONDS) -> str:
     """What `nvidia-smi` prints. Raises ValueError for a question that it does not know, OSError for all else."""
-    done = answer(["nvidia-smi", *words], seconds=_SECONDS)
+    done = answer(["nvidia-smi", *words], seconds=seconds)
     if done.returncode == 2 or "not a valid" in done.stdout:
         raise ValueError(done.stdout.strip())
     if done.returncode:

@@ -4,10 +4,11 @@ What ends the run, with the same ``UserError`` on every rank: another config, so
 computes (torch, CUDA, NCCL, Megatron-core, DeepSpeed), tokenizer or corpus. Such a rank would do other arithmetic, read
 other rows or wait for other messages, and nothing later would say so: the losses are just wrong, or the job hangs.
 
-What only warns: another GPU, driver, kernel or Python, other settings of libraries in the environment, much less free
-memory than the others, a clock that is off. The numbers stay right: a slower or smaller GPU slows all others down or
-runs out of memory, in the first step and with a message of its own; network settings may differ for good reasons; and
-all waiting is measured with each process's own monotonic clock, so a clock that is off only misleads who reads logs.
+What only warns: another GPU, one with other limits or in trouble, another driver, kernel or Python, other settings of
+libraries in the environment, much less free memory than the others, a clock that is off. The numbers stay right: a
+slower or smaller GPU slows all others down or runs out of memory, in the first step and with a message of its own;
+network settings may differ for good reasons; and all waiting is measured with each process's own monotonic clock, so a
+clock that is off only misleads who reads logs.
 """
 
 import statistics
@@ -55,6 +56,8 @@ def doubts(told: Sequence[Facts]) -> Iterator[str]:
     """What only warns, beside the clocks; ``told`` by rank."""
     hosts = [one.host for one in told]
     yield from odd_ones(hosts, [one.should_agree for one in told])
+    for trouble in dict.fromkeys(trouble for one in told for trouble in one.troubles):
+        yield f"{_who([rank for rank, one in enumerate(told) if trouble in one.troubles], hosts)}: GPU: {trouble}"
     for kind in dict.fromkeys(kind for one in told for kind in one.free):
         free = {rank: one.free[kind] for rank, one in enumerate(told) if kind in one.free}
         middle = statistics.median(free.values())

@@ -3,25 +3,24 @@
 import hashlib
 import platform
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from glm130b.config.files import CORPUS_FILES
 from glm130b.config.load import dump_config
 from glm130b.config.sections import RunConfig
-from glm130b.data.corpus.corpus import is_bare
-from glm130b.data.corpus.manifest import NAME as MANIFEST
+from glm130b.data.corpus.fingerprint import corpus_fingerprint, file_fingerprint
 from glm130b.environment import library_settings
 from glm130b.installed import versions
 from glm130b.preflight.accelerators import nccl_version
 from glm130b.preflight.machine import free_host_bytes
+from glm130b.preflight.nvidia import Gpu, read_gpus
 
 _DRIVER = Path("/proc/driver/nvidia/version")
-_EDGE_BYTES = 1 << 20
+_GPU_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -37,11 +36,13 @@ class Facts:
     """By name; a rank with another value may be slower, or be the first to fail."""
     free: Mapping[str, int]
     """Bytes of memory by kind."""
+    troubles: tuple[str, ...] = ()
+    """Of its GPU's hardware, in words."""
 
 
 def local_facts(config: RunConfig, device: torch.device) -> Facts:
     """This rank's. No collective; reads the manifests of the corpora, not the corpora."""
-    free = {"host memory": free_host_bytes()}
+    gpu, free = None, {"host memory": free_host_bytes()}
     should_agree = {
         "Python": platform.python_version(),
         "kernel": platform.release(),
@@ -50,8 +51,10 @@ def local_facts(config: RunConfig, device: torch.device) -> Facts:
     computing = {"CUDA": torch.version.cuda, "NCCL": nccl_version()}
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
+        gpu = _read_gpu(f"GPU-{properties.uuid}")
         should_agree["GPU"] = f"{properties.name} {properties.total_memory / 2**30:.0f} GiB"
         should_agree["driver"] = _driver()
+        should_agree |= _limits(gpu)
         free["GPU memory"] = torch.cuda.mem_get_info(device)[0]
     return Facts(
         host=socket.gethostname(),
@@ -63,6 +66,7 @@ def local_facts(config: RunConfig, device: torch.device) -> Facts:
         },
         should_agree=should_agree,
         free={kind: amount for kind, amount in free.items() if amount is not None},
+        troubles=gpu.troubles if gpu else (),
     )
 
 
@@ -81,38 +85,43 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]
 
 def _data(config: RunConfig) -> Iterator[tuple[str, str]]:
     """The tokenizer and every corpus as this machine sees them."""
-    yield "data.tokenizer", _seen(Path(config.data.tokenizer))
+    yield "data.tokenizer", _seen(file_fingerprint, config.data.tokenizer)
     for section in ("text", "instructions"):
         for name, source in getattr(config.data, section).items():
-            path = Path(source.path)
-            if is_bare(path):
-                index, tokens = (path.with_name(path.name + suffix) for suffix in (".idx", ".bin"))
-                seen = _seen(index, tokens, edge=_EDGE_BYTES)
-            else:  # the manifest holds the SHA-256 of every file
-                seen = _seen(path / MANIFEST, *(path / file for file in CORPUS_FILES))
-            yield f"data.{section}.{name}", seen
+            yield f"data.{section}.{name}", _seen(corpus_fingerprint, source.path)
 
 
-def _seen(read: Path, *sized: Path, edge: int = 0) -> str:
-    """Size of all files, and a digest of each one's size and of the contents of the first; with ``edge`` only so many
-    bytes of each of its ends."""
-    digest, total = hashlib.sha256(), 0
+def _seen(fingerprint: Callable[[Path], str], path: str) -> str:
     try:
-        for file in (read, *sized):
-            size = file.stat().st_size
-            digest.update(f"{file.name} {size}\0".encode())
-            total += size
-        with read.open("rb") as stream:
-            digest.update(stream.read(edge or -1))
-            stream.seek(max(edge, read.stat().st_size - edge))
-            digest.update(stream.read())
+        return fingerprint(Path(path))
     except OSError as error:
         return f"unreadable ({error.strerror})"
-    return f"{total:,} bytes ({digest.hexdigest()[:12]})"
+    except ValueError as error:
+        return f"unreadable ({error})"
+
+
+def _read_gpu(uuid: str) -> Gpu | None:
+    """By its UUID, since `nvidia-smi` does not count as CUDA_VISIBLE_DEVICES does; None where it gives no answer, which
+    a start is not to wait or to fail for."""
+    try:
+        (gpu,) = read_gpus(uuid, seconds=_GPU_SECONDS)
+    except (OSError, ValueError):
+        return None
+    return gpu
+
+
+def _limits(gpu: Gpu | None) -> dict[str, str]:
+    """What an administrator, or a repair, may have left unlike on one GPU of many."""
+    clock, power, ecc = (gpu.highest_clock, gpu.power_limit, gpu.ecc_mode) if gpu else (None, None, None)
+    return {
+        "highest GPU clock": f"{clock} MHz" if clock else "unknown",
+        "GPU power limit": f"{power} W" if power else "unknown",
+        "GPU ECC mode": ecc or "unknown",
+    }
 
 
 def _driver() -> str:
-    """Of the kernel, which is the one that counts; nvidia-smi takes seconds."""
+    """Of the kernel, which is the one that counts, whether `nvidia-smi` answers or not."""
     try:
         words = _DRIVER.read_text(encoding="ascii", errors="replace").split()
     except OSError:

@@ -17,6 +17,8 @@ class Site:
     config: RunConfig | None = None
     world_size: int | None = None
     """Processes of the whole job, where they are known."""
+    expected_gpus: int = 0
+    """GPUs of this machine that the job uses; 0 is all that torch can use."""
 
     @cached_property
     def job_size(self) -> int:
@@ -26,7 +28,8 @@ class Site:
     @property
     def num_processes(self) -> int:
         """Those of the job on this machine: one for each GPU; on CPUs all may be here."""
-        return min(self.num_gpus or self.job_size, self.job_size) if self.config else max(self.num_gpus, 1)
+        gpus = self.expected_gpus or self.num_gpus
+        return min(gpus or self.job_size, self.job_size) if self.config else max(gpus, 1)
 
     @property
     def run_folder(self) -> Path | None:

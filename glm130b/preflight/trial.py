@@ -71,7 +71,7 @@ def measured(device: torch.device, *, is_first: bool) -> Outcome:
         properties = torch.cuda.get_device_properties(device)
         dtype = torch.bfloat16 if properties.major >= 8 else torch.float16  # V100 has no bf16
         name, memory = properties.name, properties.total_memory
-    factor = torch.full((side, side), 1 / side, dtype=dtype, device=device)
+    factor = operand(side, dtype, device)
     product = torch.empty_like(factor)
 
     def multiply() -> object:
@@ -91,6 +91,12 @@ def measured(device: torch.device, *, is_first: bool) -> Outcome:
         slowed=slowed,
         clocks=clocks,
     )
+
+
+def operand(side: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Normal random numbers, [side, side]: a GPU that multiplies equal ones draws much less power than in training, and
+    one that power or heat slow down there would pass."""
+    return torch.randn(side, side, dtype=dtype, device=device)
 
 
 def _under_load(

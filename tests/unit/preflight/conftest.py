@@ -11,6 +11,12 @@ from tests.unit.data.text_files import PIECES, docstrings, write_jsonl
 
 ROOT = Path(__file__).parents[3]
 
+A100 = """\
+0, NVIDIA A100-SXM4-80GB, 535.183.01, Enabled, 81920, 81038, 34, 210, 1410, 400.00, 0, 0, 0x0000000000000001
+1, NVIDIA A100-SXM4-80GB, 535.183.01, Enabled, 81920, 81038, 36, 1155, 1410, 400.00, 0, 2, 0x0000000000000024
+"""
+"""What `nvidia-smi` says of two GPUs; the second has a cap on its power and is hot."""
+
 
 @pytest.fixture(scope="package")
 def corpora(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -41,3 +47,12 @@ def words(corpora: Path, tmp_path: Path) -> list[str]:
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a command sets for the libraries is forgotten after the test."""
     monkeypatch.setattr(os, "environ", {**os.environ, "DS_ACCELERATOR": "cpu"})
+
+
+@pytest.fixture
+def smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A program in place of `nvidia-smi`; the test writes it."""
+    program = tmp_path / "nvidia-smi"
+    program.touch(mode=0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}/usr/bin{os.pathsep}/bin")
+    return program

@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
-from glm130b.preflight.accelerators import infiniband_in, number_of, nvlinks_of, rows_of, state_of
+from glm130b.preflight.accelerators import gpus, infiniband_in, number_of, nvlinks_of, rows_of, state_of
 from glm130b.preflight.finding import Finding
 from glm130b.preflight.nvidia import Gpu, RemappedRows
+from glm130b.preflight.site import Site
+from tests.unit.preflight.conftest import A100
 
 GIB = 2**30
-GOOD = Gpu(0, "NVIDIA A100-SXM4-80GB", "535", 80 * GIB, 79 * GIB, 34, 210, 1410, 0, 0)
+GOOD = Gpu(0, "NVIDIA A100-SXM4-80GB", "535", "Enabled", 80 * GIB, 79 * GIB, 34, 210, 1410, 400, 0, 0)
 
 
 def troubles(findings: Iterable[Finding]) -> list[tuple[str, str, str]]:
@@ -50,6 +52,17 @@ def test_a_sick_gpu_is_named(second: dict[str, Any], check: str, state: str, wor
 def test_gpus_of_two_kinds_and_gpus_that_torch_does_not_see() -> None:
     assert troubles(number_of(node(name="NVIDIA A100-SXM4-40GB"), 2))[0][1] == "warning"
     assert troubles(number_of(node(), 1)) == [("GPUs", "warning", "2 x NVIDIA A100-SXM4-80GB 80 GiB, torch sees 1")]
+
+
+def test_a_machine_that_has_lost_gpus_is_unfit(smi: Path) -> None:
+    """One as its driver shows it, or all with the driver itself; without ``--gpus`` it trains on what is there."""
+    smi.write_text(f"#!/bin/sh\ncase \"$*\" in *query-gpu*) printf '%s' '{A100}';; esac\n")
+    some, none = Site(num_gpus=2, expected_gpus=4), Site(num_gpus=0, expected_gpus=4)
+    assert ("GPUs", "FAIL", "2 x NVIDIA A100-SXM4-80GB 80 GiB, torch can use 2 of 4") in troubles(gpus(some))
+    assert troubles(gpus(none)) == [("GPUs", "FAIL", "torch can use none of 4")]
+    assert some.num_processes == none.num_processes == 4, "memory and cores are judged for all of them"
+    assert "GPUs" not in [check for check, _, _ in troubles(gpus(Site(num_gpus=2)))]
+    assert [finding.state for finding in gpus(Site(num_gpus=0))] == ["skipped"]
 
 
 def test_rows_that_wait_for_a_reset() -> None:

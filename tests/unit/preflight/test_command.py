@@ -58,6 +58,13 @@ def test_a_wrong_number_of_processes(words: list[str], capsys: pytest.CaptureFix
     assert ": unfit, 1 of " in lines[-1]
 
 
+def test_a_machine_without_the_gpus_that_the_job_uses(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    status, lines = preflight(capsys, *words, "--gpus", "4")
+    assert status == 2
+    (line,) = failures(lines)
+    assert line.startswith("FAIL    GPUs          torch can use none of 4; reboot this machine, leave it out, or ")
+
+
 def test_an_unreadable_corpus(
     words: list[str], corpora: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

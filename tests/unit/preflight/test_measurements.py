@@ -3,9 +3,10 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
 from glm130b.preflight.measurements import bandwidth_of, products_of, run_trials
-from glm130b.preflight.trial import Outcome
+from glm130b.preflight.trial import Outcome, operand
 
 A100 = Outcome("NVIDIA A100-SXM4-80GB", 80 * 2**30, "bfloat16", flops=260e12, bus_bandwidth=230e9)
 
@@ -49,6 +50,14 @@ def test_unknown_cards_are_measured_and_not_judged(device: str) -> None:
 
 def test_a_single_one_has_nothing_to_reduce() -> None:
     assert bandwidth_of([replace(A100, bus_bandwidth=None)]).state == "skipped"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_the_load_is_of_numbers_that_differ(dtype: torch.dtype) -> None:
+    factor = operand(256, dtype, torch.device("cpu"))
+    assert (factor.shape, factor.dtype) == ((256, 256), dtype)
+    assert factor.float().std() == pytest.approx(1, abs=0.02)
+    assert torch.isfinite(factor @ factor).all()
 
 
 @pytest.mark.full

@@ -1,6 +1,5 @@
 """What `nvidia-smi` prints, as its manual describes it, for an A100 node, an H100 node and older cards."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -14,15 +13,12 @@ from glm130b.preflight.nvidia import (
     read_gpus,
     read_remapped_rows,
 )
+from tests.unit.preflight.conftest import A100
 
-A100 = """\
-0, NVIDIA A100-SXM4-80GB, 535.183.01, 81920, 81038, 34, 210, 1410, 0, 0, 0x0000000000000001
-1, NVIDIA A100-SXM4-80GB, 535.183.01, 81920, 81038, 36, 1155, 1410, 0, 2, 0x0000000000000024
-"""
 H100 = """\
-0, NVIDIA H100 80GB HBM3, 550.90.07, 81559, 81004, 28, 345, 1980, 0, 0, 0x0000000000000000
+0, NVIDIA H100 80GB HBM3, 550.90.07, Enabled, 81559, 81004, 28, 345, 1980, 700.00, 0, 0, 0x0000000000000000
 """
-OLD = "0, Tesla V100-PCIE-32GB, 470.57.02, 32510, 32508, 31, [N/A], [Not Supported], [N/A], [N/A]\n"
+OLD = "0, Tesla V100-PCIE-32GB, 470.57.02, [N/A], 32510, 32508, 31, [N/A], [Not Supported], [N/A], [N/A], [N/A]\n"
 LINKS = """\
 GPU 0: NVIDIA A100-SXM4-80GB (UUID: GPU-00000000-0000-0000-0000-000000000000)
 \t Link 0: 25 GB/s
@@ -39,17 +35,20 @@ def test_an_a100_node() -> None:
         index=0,
         name="NVIDIA A100-SXM4-80GB",
         driver="535.183.01",
+        ecc_mode="Enabled",
         memory_bytes=80 * 2**30,
         free_bytes=81038 * 2**20,
         temperature=34,
         clock=210,
         highest_clock=1410,
+        power_limit=400,
         errors_since_reset=0,
         errors_ever=0,
         reasons=1,
     )
     assert first.slowed_by == [], "it is idle"
     assert second.slowed_by == ["slowed down by heat (driver)"], "the power cap, 0x4, is no trouble"
+    assert second.troubles == ("slowed down by heat (driver)",), "old errors are none"
     assert second.errors_ever == 2
 
 
@@ -60,7 +59,7 @@ def test_an_h100_node() -> None:
 
 def test_what_a_card_does_not_tell_is_none() -> None:
     (gpu,) = parse_gpus(OLD)
-    assert (gpu.clock, gpu.highest_clock, gpu.errors_since_reset, gpu.errors_ever) == (None, None, None, None)
+    assert (gpu.clock, gpu.highest_clock, gpu.power_limit, gpu.errors_since_reset, gpu.errors_ever) == (None,) * 5
     assert gpu.temperature == 31
 
 
@@ -71,15 +70,6 @@ def test_rows_and_links() -> None:
         RemappedRows(pending=False, failure=True),
     ]
     assert parse_links(LINKS) == [["25 GB/s", "25 GB/s"], ["25 GB/s", "<inactive>"]]
-
-
-@pytest.fixture
-def smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A program in place of `nvidia-smi`; the test writes it."""
-    program = tmp_path / "nvidia-smi"
-    program.touch(mode=0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}/usr/bin{os.pathsep}/bin")
-    return program
 
 
 def test_an_older_driver_is_asked_in_its_own_words(smi: Path) -> None:
@@ -103,7 +93,7 @@ def test_a_driver_that_does_not_answer_is_an_error_in_words(smi: Path) -> None:
 
 
 def test_a_gpu_that_has_fallen_off_is_an_error(smi: Path) -> None:
-    smi.write_text("#!/bin/sh\necho '0, NVIDIA A100, 535, ERR!, ERR!, ERR!, 0, 0, 0, 0'\n")
+    smi.write_text("#!/bin/sh\necho '0, NVIDIA A100, 535, ERR!, ERR!, ERR!, ERR!, 0, 0, 0, 0, 0'\n")
     with pytest.raises(OSError, match=r"nvidia-smi: .*ERR!"):
         read_gpus()
 

@@ -92,6 +92,18 @@ def test_other_settings_are_a_doubt_and_no_difference() -> None:
     ]
 
 
+def test_trouble_of_a_gpu_is_told_with_its_rank() -> None:
+    told = job(32)
+    for rank in (9, 10):
+        told[rank] = replace(told[rank], troubles=("slowed down by heat (hardware)",))
+    told[20] = replace(told[20], troubles=("uncorrected ECC errors since its reset: 2",))
+    assert list(differences(told)) == []
+    assert list(doubts(told)) == [
+        "ranks 9-10 on node-001: GPU: slowed down by heat (hardware)",
+        "rank 20 on node-002: GPU: uncorrected ECC errors since its reset: 2",
+    ]
+
+
 @pytest.mark.parametrize(
     ("offset", "words"),
     [(4.0, []), (9.2, ["9 s ahead of the others'"]), (-3600.0, ["3600 s behind the others'"])],

@@ -4,6 +4,7 @@ import os
 import pickle
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from glm130b.config.load import load_config
 from glm130b.config.sections import RunConfig
 from glm130b.preflight import rank_facts
 from glm130b.preflight.rank_facts import Facts, local_facts, settings_of
+from tests.unit.preflight.conftest import A100
 
 CPU = torch.device("cpu")
 
@@ -54,20 +56,37 @@ def test_a_stale_copy_of_a_corpus_is_noticed(config: RunConfig, corpora: Path, t
     assert changed(before, local_facts(config, CPU)) == []
 
 
-@pytest.mark.parametrize("edge_bytes", [1 << 20, 16])
-def test_a_megatron_dataset_is_told_by_its_index(
-    config: RunConfig, corpora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, edge_bytes: int
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> torch.device:
+    """A GPU as torch would show it to a process that may see no other of the machine."""
+    properties = SimpleNamespace(name="NVIDIA A100-SXM4-80GB", total_memory=80 * 2**30, uuid="0001")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (79 * 2**30, 80 * 2**30))
+    return torch.device("cuda", 0)
+
+
+def test_a_rank_tells_the_state_of_its_own_gpu(config: RunConfig, smi: Path, gpu: torch.device) -> None:
+    line = A100.splitlines()[1].replace(" 0, 2,", " 1, 3,")
+    smi.write_text(f"#!/bin/sh\ncase \"$*\" in *--id=GPU-0001) echo '{line}';; esac\n")
+    facts = local_facts(config, gpu)
+    limits = {"highest GPU clock": "1410 MHz", "GPU power limit": "400 W", "GPU ECC mode": "Enabled"}
+    assert limits.items() <= facts.should_agree.items()
+    assert facts.troubles == ("slowed down by heat (driver)", "uncorrected ECC errors since its reset: 1")
+
+
+@pytest.mark.parametrize("program", ["exec sleep 60", "exit 9", "true", "echo nonsense"])
+def test_a_gpu_that_nvidia_smi_does_not_tell_of_is_unknown(
+    program: str, config: RunConfig, smi: Path, gpu: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whole, or by both ends when it is large."""
-    monkeypatch.setattr(rank_facts, "_EDGE_BYTES", edge_bytes)
-    for suffix in (".idx", ".bin"):
-        shutil.copy(corpora / "text" / f"train{suffix}", tmp_path / f"bare{suffix}")
-    source = config.data.text["text"].model_copy(update={"path": str(tmp_path / "bare")})
-    bare = config.model_copy(update={"data": config.data.model_copy(update={"text": {"text": source}})})
-    before = local_facts(bare, CPU)
-    index = (tmp_path / "bare.idx").read_bytes()
-    (tmp_path / "bare.idx").write_bytes(index[:-1] + bytes([index[-1] ^ 1]))
-    assert changed(before, local_facts(bare, CPU)) == ["data.text.text"]
+    """On all ranks alike, where there is no such program: nothing differs."""
+    monkeypatch.setattr(rank_facts, "_GPU_SECONDS", 0.1)
+    smi.write_text(f"#!/bin/sh\n{program}\n")
+    facts = local_facts(config, gpu)
+    limits = ("highest GPU clock", "GPU power limit", "GPU ECC mode")
+    assert [facts.should_agree[name] for name in limits] == ["unknown"] * 3
+    assert facts.troubles == ()
+    smi.unlink()
+    assert local_facts(config, gpu).should_agree == facts.should_agree
 
 
 def test_the_drivers_version_is_the_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
