@@ -6,7 +6,8 @@ would build it.
 """
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -21,7 +22,7 @@ from glm130b.config.derived import grid_size
 from glm130b.config.sections import RunConfig
 from glm130b.data.dataset import GLMDataset
 from glm130b.data.loader import Loader
-from glm130b.data.mixing.era import Era
+from glm130b.data.mixing.era import continued
 from glm130b.installed import versions
 from glm130b.model.activation_scale import ActivationScale
 from glm130b.model.stage import Stage
@@ -61,7 +62,6 @@ class Standing:
     """Where a run stands between two steps, beside its tensors."""
 
     progress: Progress
-    eras: tuple[Era, ...]
     guard: Memory
     resumes: tuple[Resume, ...]
 
@@ -74,6 +74,7 @@ class Job:
     folder: Path
     checkpoints: CheckpointFolder
     train_rows: GLMDataset
+    """In the run's eras, so that a rewind finds its past."""
     held_out_rows: GLMDataset
     heartbeat: Heartbeat
     recorder: Recorder
@@ -92,62 +93,66 @@ class Job:
     """It listens to the stage from the start, if the config wants it."""
 
     @classmethod
-    def assemble(
+    @contextmanager
+    def assembled(
         cls, config: RunConfig, folder: Path, *, meeting: Meeting, heartbeat: Heartbeat, timeout: timedelta
-    ) -> "Job":
-        """Collective. Nothing is loaded yet; without a checkpoint the weights are the initial ones."""
-        launch, patience = meeting.launch, config.checkpoint.patience_seconds
+    ) -> Iterator["Job"]:
+        """Collective. Nothing is loaded yet; without a checkpoint the weights are the initial ones.
+
+        At the end, that of a start that fails too, the job's records are complete.
+        """
+        patience = config.checkpoint.patience_seconds
+        heartbeat.enter("opening the data")
         train_rows, held_out_rows = GLMDataset.open(config, split="train"), GLMDataset.open(config, split="validation")
         checkpoints = CheckpointFolder(folder / "checkpoints")
-
         heartbeat.enter("joining the job")
-        topology = connect(
-            config.parallel,
-            device=open_device(launch.local_rank),
-            store=meeting.store("groups", timeout),
-            rank=launch.rank,
-            world_size=grid_size(config, launch.world_size),
-            timeout=timeout,
-        )
+        topology = _joined(config, meeting, timeout)
         hosts = shown_by_all(socket.gethostname(), topology)
-        facts = _facts(topology, hosts)
-        recorder = open_recorder(config, folder, facts=facts) if topology.rank == 0 else Recorder()
-        journal = Journal(recorder.tell)
-        heartbeat.enter("comparing the ranks")
-        for difference in compare_ranks(local_facts(config, topology.device), config, topology):
-            journal.tell(Event("rank differs", 0, difference))
-        found = newest_good(checkpoints, topology, journal, patience_seconds=patience, enter=heartbeat.enter)
-        if found:
-            found[1].check_continues(config, train_rows.sources.tokenizer_fingerprint)
-        heartbeat.enter("building the model")
-        stage = build_stage(config, topology, initialize=found is None)
-        engine = ZeroEngine(config, stage, topology)
-        return cls(
-            config=config,
-            folder=folder,
-            checkpoints=checkpoints,
-            train_rows=train_rows,
-            held_out_rows=held_out_rows,
-            heartbeat=heartbeat,
-            recorder=recorder,
-            journal=journal,
-            topology=topology,
-            found=found,
-            stage=stage,
-            engine=engine,
-            pipeline=Pipeline(stage, engine, topology, sequence_length=config.data.sequence_length),
-            store=CheckpointStore(
-                checkpoints,
+        with _recorder(config, folder, topology, hosts) as recorder:
+            journal = Journal(recorder.tell)
+            heartbeat.enter("comparing the ranks")
+            differences = compare_ranks(local_facts(config, topology.device), config, topology)
+            found = None
+            try:
+                found = newest_good(checkpoints, topology, journal, patience_seconds=patience, enter=heartbeat.enter)
+            finally:  # they may be why there is none
+                for difference in differences:
+                    journal.tell(Event("rank differs", found[1].progress.step if found else 0, difference))
+            if found:
+                heartbeat.enter("opening the data")
+                eras = continued(found[1].eras, config, samples=found[1].progress.samples)
+                train_rows = GLMDataset.open(config, split="train", eras=eras)  # with the sources of the run's past
+                sources = train_rows.sources
+                found[1].check_continues(config, sources.tokenizer_fingerprint, sources.fingerprints)
+            heartbeat.enter("building the model")
+            stage = build_stage(config, topology, initialize=found is None)
+            engine = ZeroEngine(config, stage, topology)
+            yield cls(
+                config=config,
+                folder=folder,
+                checkpoints=checkpoints,
+                train_rows=train_rows,
+                held_out_rows=held_out_rows,
+                heartbeat=heartbeat,
+                recorder=recorder,
+                journal=journal,
+                topology=topology,
+                found=found,
                 stage=stage,
                 engine=engine,
-                topology=topology,
-                journal=journal,
-                patience_seconds=patience,
-            ),
-            hosts=hosts,
-            pace=Pace(config.supervision, hosts=hosts, device=topology.device, journal=journal),
-            activation_scale=ActivationScale(stage) if config.logging.activations else None,
-        )
+                pipeline=Pipeline(stage, engine, topology, sequence_length=config.data.sequence_length),
+                store=CheckpointStore(
+                    checkpoints,
+                    stage=stage,
+                    engine=engine,
+                    topology=topology,
+                    journal=journal,
+                    patience_seconds=patience,
+                ),
+                hosts=hosts,
+                pace=Pace(config.supervision, hosts=hosts, device=topology.device, journal=journal),
+                activation_scale=ActivationScale(stage) if config.logging.activations else None,
+            )
 
     @property
     def tokenizer(self) -> str:
@@ -161,7 +166,8 @@ class Job:
             counters=self.engine.counters(),
             config=plain(self.config),
             tokenizer=self.tokenizer,
-            eras=standing.eras,
+            corpora=(self.found[1].corpora if self.found else {}) | self.train_rows.sources.fingerprints,
+            eras=self.train_rows.mixture.eras,
             guard=standing.guard,
             resumes=standing.resumes,
         )
@@ -178,7 +184,7 @@ class Leg:
         self._begin = standing
         self._interruption = interruption
         schedules = Schedules(job.config, standing.guard.interventions)
-        self._loader = _loader(job, standing, schedules)
+        self._loader = _loader(job, schedules)
         job.recorder.begin(standing.progress.step)
         self.watch = Watch(Guard(job.config.stability, standing.guard, schedules=schedules), job.journal)
         self.saver = Saver(
@@ -186,6 +192,7 @@ class Leg:
             lambda progress: job.describe(self.standing(progress)),
             config=job.config.checkpoint,
             train_samples=job.config.train_samples,
+            stall_seconds=job.config.supervision.stall_seconds,
             topology=job.topology,
             journal=job.journal,
             retry_step=retry_step,
@@ -214,7 +221,7 @@ class Leg:
 
     def standing(self, progress: Progress) -> Standing:
         """Where the run stands at ``progress``, in this leg."""
-        return Standing(progress, self._begin.eras, self.watch.guard.memory, self._begin.resumes)
+        return Standing(progress, self.watch.guard.memory, self._begin.resumes)
 
     def train(self) -> Standing:
         """Until the end of the run, a request to end, or a verdict that changes the run. Collective."""
@@ -242,9 +249,8 @@ class Leg:
     def _hooked(self, schedules: Schedules) -> list[Hook]:
         """What happens around the steps: what is saved has been recorded, evaluated and checked."""
         job, config = self._job, self._job.config
-        rows = job.train_rows.mixed_as(self._begin.eras)
         hooks: list[Hook] = [
-            RecordSteps(job.recorder, TokensSeen(rows.mixture, schedules)),
+            RecordSteps(job.recorder, TokensSeen(job.train_rows.mixture, schedules)),
             Evaluation(
                 config,
                 rows=job.held_out_rows,
@@ -260,10 +266,29 @@ class Leg:
         return [*hooks, RollCall([self._interruption, job.pace, self.saver, agreement], job.topology), self.saver]
 
 
-def _loader(job: Job, standing: Standing, schedules: Schedules) -> Loader:
+def _joined(config: RunConfig, meeting: Meeting, timeout: timedelta) -> Topology:
+    """The grid, once every process of it has come."""
+    return connect(
+        config.parallel,
+        device=open_device(meeting.launch.local_rank),
+        store=meeting.store("groups", timeout),
+        rank=meeting.launch.rank,
+        world_size=grid_size(config, meeting.launch.world_size),
+        timeout=timeout,
+    )
+
+
+def _recorder(config: RunConfig, folder: Path, topology: Topology, hosts: Sequence[str]) -> Recorder:
+    """The first rank's has the sinks."""
+    if topology.rank:
+        return Recorder()
+    return open_recorder(config, folder, facts=_facts(topology, hosts))
+
+
+def _loader(job: Job, schedules: Schedules) -> Loader:
     """The micro-batches of this process's place on the data axis."""
     return Loader(
-        job.train_rows.mixed_as(standing.eras),
+        job.train_rows,
         job.config,
         steps_from=schedules.steps_from,
         data_rank=job.topology.data.rank,

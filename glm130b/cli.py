@@ -38,7 +38,7 @@ COMMANDS = {
         "glm130b.checkpoint.released.command", "turn a released GLM-130B checkpoint into a run's, and back"
     ),
     "dashboard": Command("glm130b.report.dashboard_command", "make a page of Weights & Biases for your runs"),
-    "launcher-arguments": Command("glm130b.plan.launcher_arguments", None),
+    "launcher-arguments": Command("glm130b.launcher_arguments", None),
 }
 
 _RESUMABLE = {"clean", "prepare"}
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except UserError as error:
         print(*(f"glm130b: error: {problem}" for problem in error.problems), sep="\n", file=sys.stderr)
-        return UserError.exit_status
+        return error.exit_status
     except KeyboardInterrupt:
         goes_on = "; the same command goes on where this one ended" if arguments.command in _RESUMABLE else ""
         print(f"glm130b: interrupted{goes_on}", file=sys.stderr)

@@ -31,10 +31,14 @@ class DurableFile:
         self._hash.update(data)
         self._bytes += memoryview(data).nbytes
 
-    def close(self) -> FileSummary:
-        """Return when the contents are on the disk."""
+    def sync(self) -> None:
+        """Return when what has been written is on the disk."""
         self._stream.flush()
         os.fsync(self._stream.fileno())
+
+    def close(self) -> FileSummary:
+        """Return when the contents are on the disk."""
+        self.sync()
         self._stream.close()
         return FileSummary(bytes=self._bytes, sha256=self._hash.hexdigest())
 

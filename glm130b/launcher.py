@@ -11,12 +11,13 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from glm130b.config.errors import UserError
-from glm130b.config.files import check_files
+from glm130b.config.errors import FileSystemGone, UserError
+from glm130b.config.files import await_config, await_files, check_files
 from glm130b.config.load import load_config
 from glm130b.config.packages import missing_packages
 from glm130b.config.rules import problems
@@ -43,8 +44,8 @@ _LONGEST_DELAY_SECONDS = 300.0
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one process of the job: ``[--local_rank=N] CONFIG [section.key=value ...]``.
 
-    Exits with the run's status, and with 2 and without a stack trace when the user has something to mend; any other
-    error keeps its trace.
+    Exits with the run's status; without a stack trace with 2 when the user has something to mend, and with 1 when a
+    file system is gone; any other error keeps its trace.
     """
     # deepspeed passes the local rank as an argument too; LOCAL_RANK says the same.
     words = [word for word in (sys.argv[1:] if argv is None else argv) if not word.startswith("--local_rank=")]
@@ -58,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise SystemExit(0 if words else UserError.exit_status)
     _end_when_asked()
     try:
-        config = checked_config(words[0], words[1:], launch.world_size)
+        config = checked_config(words[0], words[1:], launch)
         wait_to_restart(config, launch)
         if launch.rank == 0:
             _open_folder(Path(config.folder) / config.name, launch)
@@ -73,14 +74,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     raise SystemExit(status)
 
 
-def checked_config(path: str, overrides: Sequence[str], world_size: int) -> RunConfig:
+def checked_config(path: str, overrides: Sequence[str], launch: Launch) -> RunConfig:
     """The run's config, checked against the number of processes, the packages and files that it needs. Raises
-    ``UserError``."""
-    config = load_config(path, overrides)
-    found = problems(config, world_size=world_size) + missing_packages(config)
+    ``UserError``; a restart waits for files, and raises ``FileSystemGone`` without them."""
+    tell = partial(_tell, launch)
+    config = await_config(path, overrides, tell=tell) if launch.restarts else load_config(path, overrides)
+    found = problems(config, world_size=launch.world_size) + missing_packages(config)
     try:
-        check_files(config)
+        if launch.restarts and not found:
+            await_files(config, tell=tell)
+        else:
+            check_files(config)
     except UserError as error:
+        if isinstance(error, FileSystemGone) and not found:
+            raise
         found += error.problems
     if found:
         raise UserError(found)

@@ -3,7 +3,7 @@
 import errno
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -13,12 +13,11 @@ from glm130b.assembly import Job, Leg, Standing
 from glm130b.checkpoint.description import Description, Resume
 from glm130b.checkpoint.finding import damages, newest_good
 from glm130b.checkpoint.lock import RunLock
-from glm130b.checkpoint.patience import is_gone, patiently
 from glm130b.config.derived import grid_size
-from glm130b.config.errors import UserError
+from glm130b.config.errors import FileSystemGone, UserError, unreadable
 from glm130b.config.load import dump_config
+from glm130b.config.patience import is_gone, patiently
 from glm130b.config.sections import RunConfig
-from glm130b.data.mixing.era import continued
 from glm130b.environment import Launch, MeetingPoint
 from glm130b.parallel.agreement import from_first_rank
 from glm130b.parallel.heartbeat import Heartbeat
@@ -45,24 +44,22 @@ def pretrain(config: RunConfig, launch: Launch) -> int:
         if launch.rank >= grid_size(config, launch.world_size):
             heartbeat.stand_by()
             return 0
-        job = Job.assemble(config, folder, meeting=meeting, heartbeat=heartbeat, timeout=patience + _SLACK)
-        interruption = Interruption(
-            folder,
-            is_first_rank=launch.rank == 0,
-            time_budget_minutes=config.supervision.time_budget_minutes,
-            started=started,
-        )
-        with ExitStack() as failing:  # a start that fails finishes its records, too
-            failing.enter_context(job.recorder)
-            if lock and lock.warning:
-                job.journal.tell(Event("no lock", 0, lock.warning))
+        with Job.assembled(config, folder, meeting=meeting, heartbeat=heartbeat, timeout=patience + _SLACK) as job:
+            interruption = Interruption(
+                folder,
+                is_first_rank=launch.rank == 0,
+                time_budget_minutes=config.supervision.time_budget_minutes,
+                started=started,
+            )
             standing = _beginning(job)
-            failing.pop_all()
-        with interruption, job.recorder:  # to its very end: a launcher may send signals to who has saved already
-            ending = _train_in_legs(job, standing, interruption)
-            if launch.rank == 0:
-                ending.write(folder)
-            disconnect()
+            if lock and lock.warning:
+                job.journal.tell(Event("no lock", standing.progress.step, lock.warning))
+            # To the very end of the records: a launcher may send signals to who has saved already.
+            with interruption, job.recorder:
+                ending = _train_in_legs(job, standing, interruption)
+                if launch.rank == 0:
+                    ending.write(folder)
+                disconnect()
     if lock:
         lock.release()
     return ending.exit_status(config.supervision)
@@ -84,7 +81,7 @@ def _locked(folder: Path, config: RunConfig, launch: Launch) -> RunLock:
         patiently(look, seconds=seconds, may_pass=is_gone, tell=lambda told: print(f"glm130b: {told}", flush=True))
     except OSError as error:
         if not folder.parent.is_dir():
-            raise UserError(f"{folder}: {error.strerror}; bring the file system back, and start again") from error
+            raise FileSystemGone(f"{folder}: {error.strerror}; bring the file system back, and start again") from error
         print(f"glm130b: {folder}: {error.strerror}, for {seconds:.0f} s: the run begins anew", flush=True)
     return RunLock.take(folder)
 
@@ -108,13 +105,12 @@ def _beginning(job: Job) -> Standing:
         job.heartbeat.enter(f"loading {checkpoint.name}")
         progress = job.store.restore(checkpoint, description)
         resumes = (*description.resumes, _resume(job, description))
-        eras = continued(description.eras, config, samples=progress.samples)
-        standing = Standing(progress, eras, description.guard, resumes)
+        standing = Standing(progress, description.guard, resumes)
     else:
         if config.initial_weights:
             job.heartbeat.enter(f"loading {config.initial_weights}")
             _load_initial_weights(job, Path(config.initial_weights))
-        standing = Standing(Progress(), continued((), config, samples=0), Memory(), ())
+        standing = Standing(Progress(), Memory(), ())
     if job.topology.rank == 0:
         _open_files(job, standing.progress)
         told = announcement(
@@ -124,7 +120,7 @@ def _beginning(job: Job) -> Standing:
             saved=job.found,
             folder=job.folder,
             sources=job.train_rows.sources,
-            eras=standing.eras,
+            eras=job.train_rows.mixture.eras,
         )
         print(told, flush=True)
     for resume in standing.resumes[-1:]:
@@ -209,7 +205,12 @@ def _open_files(job: Job, progress: Progress) -> None:
 
 
 def _load_initial_weights(job: Job, checkpoint: Path) -> None:
-    if problems := damages(checkpoint, job.topology):
+    try:
+        problems = damages(checkpoint, job.topology)
+    except OSError as error:
+        mend = "let every process read it, or name another checkpoint"
+        raise unreadable(f"initial_weights: {error.filename}", error, mend=mend) from error
+    if problems:
         raise UserError([f"initial_weights: {problem}" for problem in problems])
     job.store.load_weights(checkpoint)
 

@@ -13,6 +13,10 @@ trap : TERM
 status=0
 case "$agent" in
 torchrun)
+    # A file that is missing at the first start ends it here with 2; one that is missing later may come back.
+    if [ "$SLURM_NODEID" -eq 0 ] && [ "${SLURM_RESTART_COUNT:-0}" -eq 0 ]; then
+        glm130b launcher-arguments --launcher torchrun "$@" >/dev/null
+    fi
     # It starts nothing again: Slurm does, and looks at the nodes first.
     torchrun --nnodes "$SLURM_JOB_NUM_NODES" --node-rank "$SLURM_NODEID" --nproc-per-node "$GLM130B_PROCESSES_PER_NODE" \
         --master-addr "$MASTER_ADDR" --master-port "$MASTER_PORT" --max-restarts 0 --monitor-interval 1 \

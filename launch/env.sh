@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# Network settings for A100 nodes with InfiniBand, read by launch/pretrain.sh, supervised.sh and slurm.sbatch. What is set
-# already stays. Before `deepspeed --hostfile ...` on several machines: . launch/env.sh (docs/clusters.md).
+# Network settings for A100 nodes with InfiniBand, read by `bash launch/pretrain.sh`, supervised.sh and slurm.sbatch. What
+# is set already stays. Before `deepspeed` or `torchrun` on several machines: . launch/env.sh (docs/clusters.md).
 # Nothing here changes a result; hyper-parameters are in configs/.
 
 # The fabric. Talk over Mellanox adapters only. The name takes those in Ethernet mode too, which would slow every ring
@@ -17,6 +17,7 @@ export NCCL_NET_GDR_LEVEL="${NCCL_NET_GDR_LEVEL:-PHB}"
 # The sockets, over which the processes only find each other. NCCL leaves out lo and docker by itself and takes InfiniBand's
 # own address first; gloo takes the address of the host's name. Where that is a network on which the nodes do not reach
 # each other, name the right one: export NCCL_SOCKET_IFNAME=ib0 GLOO_SOCKET_IFNAME=ib0
+# Of these `deepspeed --hostfile` hands on NCCL's alone; there also: echo GLOO_SOCKET_IFNAME=ib0 >>.deepspeed_env
 
 # Say why when something fails, and nothing otherwise.
 export NCCL_DEBUG="${NCCL_DEBUG:-WARN}"

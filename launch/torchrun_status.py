@@ -9,16 +9,21 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from glm130b.config.errors import UserError
-from glm130b.launcher import checked_config
+from glm130b.config.errors import FileSystemGone, UserError
+from glm130b.config.load import MissingConfig, load_config
+from glm130b.config.packages import missing_packages
 from glm130b.training.ending import Ending
 
 
 def main(status: int, processes: int, words: Sequence[str]) -> int:
     try:
-        config = checked_config(words[0], words[1:], processes)
+        config = load_config(words[0], words[1:], world_size=processes)
+    except MissingConfig:
+        return FileSystemGone.exit_status  # it was there before the run
     except UserError as error:
         return error.exit_status  # every process has told it before
+    if missing_packages(config):
+        return UserError.exit_status
     word = ""
     with suppress(OSError):  # a run that fell has left none
         word = (Path(config.folder) / config.name / "ended").read_text(encoding="utf-8").strip()

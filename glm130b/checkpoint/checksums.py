@@ -1,5 +1,6 @@
 """``checksums.json``: how large every other file of a checkpoint is, and its SHA-256."""
 
+import errno
 import hashlib
 import json
 import re
@@ -8,14 +9,15 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from glm130b.checkpoint.patience import is_gone
-from glm130b.data.corpus.durable import FileSummary
+from glm130b.durable import FileSummary
 
 CHECKSUMS = "checksums.json"
 _FILES = TypeAdapter(dict[str, FileSummary])
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 """Of a file in the checkpoint's own folder."""
 _BLOCK_BYTES = 1 << 22
+_NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG})
+"""No other error says something of the file: it may be of the file system, or of this process."""
 
 
 def to_json(summaries: Mapping[str, FileSummary]) -> str:
@@ -33,20 +35,30 @@ def summed_files(checkpoint: Path) -> dict[str, FileSummary]:
     return summaries
 
 
-def verify(checkpoint: Path, part: slice = slice(None)) -> list[str]:
+def verify(checkpoint: Path, part: slice = slice(None), *, good: set[Path] | None = None) -> list[str]:
     """What is wrong with the checkpoint, or with a ``part`` of its files in the order of their names: one sentence a
     file, none for a good one.
 
-    Raises OSError when the file system is gone, which says nothing about the files.
+    Files in ``good`` are not read again, and those that are found so are added, for a next try.
+
+    Raises OSError naming the file when one cannot be read here and now, which is no damage.
     """
+    good = set() if good is None else good
     try:
         summaries = summed_files(checkpoint)
     except (OSError, ValueError) as error:
-        if is_gone(error):
-            raise
+        if isinstance(error, OSError) and error.errno not in _NOT_THERE:
+            raise OSError(error.errno, error.strerror, str(checkpoint / CHECKSUMS)) from error
         return [f"{checkpoint / CHECKSUMS}: {_reason(error)}"]
-    found = ((checkpoint / name, _damage(checkpoint / name, summaries[name])) for name in sorted(summaries)[part])
-    return [f"{file}: {damage}" for file, damage in found if damage]
+    problems = []
+    for file in (checkpoint / name for name in sorted(summaries)[part]):
+        if file in good:
+            continue
+        if damage := _damage(file, summaries[file.name]):
+            problems.append(f"{file}: {damage}")
+        else:
+            good.add(file)
+    return problems
 
 
 def _damage(file: Path, summary: FileSummary) -> str | None:
@@ -56,8 +68,8 @@ def _damage(file: Path, summary: FileSummary) -> str | None:
         if _sha256(file) != summary.sha256:
             return "is not what was written: its SHA-256 differs"
     except OSError as error:
-        if is_gone(error):
-            raise
+        if error.errno not in _NOT_THERE:
+            raise OSError(error.errno, error.strerror, str(file)) from error  # a read does not name it
         return _reason(error)
     return None
 

@@ -38,6 +38,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     prune.add_argument("run", type=Path, help="folder of a run that is not at work")
     prune.add_argument("--keep-last", type=_positive, required=True, metavar="N", help="the newest that stay")
     prune.add_argument("--keep-every", type=_positive, metavar="N", help="those of multiples of this step stay, too")
+    prune.add_argument(
+        "--set-aside", action="store_true", help="remove what a run set aside, damaged or abandoned, too"
+    )
     prune.add_argument("--dry-run", action="store_true", help="only say what would be removed")
 
 
@@ -114,20 +117,20 @@ def _prune(arguments: Namespace) -> int:
         if lock.warning:
             print(lock.warning)
         leftovers, whole = _leftovers(folder), folder.whole()
-        sizes = {path: _bytes(path) for path in (*leftovers, *whole)}
-        if arguments.dry_run:
-            old = folder.surplus(keep_last=arguments.keep_last, keep_every_steps=arguments.keep_every)
-        else:
-            old = folder.retain(keep_last=arguments.keep_last, keep_every_steps=arguments.keep_every)
+        old = folder.surplus(keep_last=arguments.keep_last, keep_every_steps=arguments.keep_every)
+        aside = folder.aside() if arguments.set_aside else []
+        removed = [*leftovers, *old, *aside]
+        sizes = {path: _bytes(path) for path in removed}
+        if not arguments.dry_run:
             for leftover in leftovers:
                 shutil.rmtree(leftover)
+            folder.delete([*old, *aside])
     finally:
         lock.release()
-    removed = [*leftovers, *old]
     for path in removed:
         print(f"{'would remove' if arguments.dry_run else 'removed'} {path.name}, {size(sizes[path])}")
-    for path in sorted(folder.path.glob("[!.]*-step-*")):
-        print(f"{path.name}, {size(_bytes(path))}, was set aside and stays; remove it by hand once nobody needs it")
+    for path in (path for path in folder.aside() if path not in removed):
+        print(f"{path.name}, {size(_bytes(path))}, was set aside and stays; --set-aside removes it, too")
     freed = size(sum(sizes[path] for path in removed))
     print(f"{arguments.run}: {len(whole) - len(old)} checkpoints stay, {freed} {'to be ' * arguments.dry_run}freed")
     return 0

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from glm130b.checkpoint.layout import Chunk, Layout
-from glm130b.data.corpus.durable import FileSummary
+from glm130b.durable import FileSummary
 
 
 def coverage_problems(checkpoint: Path, layout: Layout, files: Mapping[str, FileSummary]) -> Iterator[str]:

@@ -8,10 +8,11 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from glm130b.config.errors import UserError
+from glm130b.config.errors import UserError, unreadable
 from glm130b.config.interventions import Intervention
 from glm130b.config.sections import RunConfig
 from glm130b.data.mixing.era import Era
+from glm130b.data.mixing.mixture import Mixture
 from glm130b.installed import versions
 from glm130b.training.progress import Progress
 from glm130b.training.schedules import Schedules
@@ -54,6 +55,8 @@ class Description:
     """The resolved config as plain data."""
     tokenizer: str
     """SHA-256 of the tokenizer's file."""
+    corpora: dict[str, str] = field(default_factory=dict)
+    """Fingerprint of every corpus that the run has had open, by its key in the config."""
     eras: tuple[Era, ...] = ()
     """How the run's data was mixed so far; empty for imported weights, which have seen none of it."""
     guard: Memory = field(default_factory=Memory)
@@ -79,18 +82,18 @@ class Description:
 
     @classmethod
     def read(cls, checkpoint: Path) -> "Description":
-        """Raises UserError when ``run.json`` is not what ``to_json`` wrote."""
+        """Raises UserError when ``run.json`` is not what ``to_json`` wrote, FileSystemGone where its file system is."""
         file = checkpoint / "run.json"
+        mend = "point `latest` at another checkpoint, or choose another name for a new run"
         try:
-            data = json.loads(file.read_text(encoding="utf-8"))
+            data = _LATER | json.loads(file.read_text(encoding="utf-8"))
             # Strict JSON: a list is a tuple there, and nothing else is taken for what it is not.
             parts = {key: TypeAdapter(kind).validate_json(json.dumps(data[key]), strict=True) for key, kind in _PARTS}
             return cls(**parts, guard=Memory.from_json(data["guard"]))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                f"{file}: cannot be read, or is of an older version ({error!r}); point `latest` at another checkpoint, "
-                "or choose another name for a new run"
-            ) from error
+        except OSError as error:
+            raise unreadable(file, error, mend=mend) from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{file}: cannot be read, or is of an older version ({error!r}); {mend}") from error
 
     def changes(self, config: RunConfig) -> dict[str, tuple[Any, Any]]:
         """Keys whose value differs between the checkpoint's config and this one, with both values."""
@@ -98,10 +101,15 @@ class Description:
         keys = [*saved, *(key for key in now if key not in saved)]
         return {key: (saved.get(key), now.get(key)) for key in keys if saved.get(key) != now.get(key)}
 
-    def check_continues(self, config: RunConfig, tokenizer: str) -> None:
-        """Raise UserError for changes that would silently give old weights or consumed samples another meaning."""
+    def check_continues(self, config: RunConfig, tokenizer: str, corpora: Mapping[str, str] | None = None) -> None:
+        """Raise UserError for changes that would silently give old weights or consumed samples another meaning.
+
+        ``tokenizer`` is the fingerprint of this run's, ``corpora`` those of its open corpora, by their keys in the
+        config; without them no source is checked, for who reads no rows.
+        """
         try:
             problems = self._problems(config, tokenizer)
+            problems += self._other_sources(config, corpora) if corpora is not None else []
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise UserError(
                 f"run.json: its config is not what a run writes ({error!r}); go on from another checkpoint"
@@ -141,6 +149,19 @@ class Description:
             )
         return problems
 
+    def _other_sources(self, config: RunConfig, corpora: Mapping[str, str]) -> Iterator[str]:
+        """Sources that were drawn from and are not what they were, or are not named where a rewind may need them."""
+        drawn = Mixture(self.eras).rows(self.progress.samples) if self.eras else {}
+        for section, name in dict.fromkeys((kind.section, kind.source) for kind, rows in drawn.items() if rows):
+            key, source = f"data.{section}.{name}", getattr(config.data, section).get(name)
+            if source is None and config.stability.may_rewind:
+                yield f"{key}: was drawn from, and the stability guard may rewind to there; name it, with weight 0"
+            if source and self.corpora.get(key) not in (None, corpora.get(key)):
+                yield (
+                    f"{key}.path: {source.path} is not the corpus that the run has drawn from; name that one and give "
+                    "this one a name of its own, or choose another name for a new run"
+                )
+
     def _rewritten(self, config: RunConfig) -> Iterator[str]:
         """Interventions that are not what they were when the samples before the checkpoint were trained on."""
 
@@ -164,17 +185,19 @@ _PARTS: tuple[tuple[str, Any], ...] = (
     ("counters", dict[str, Any]),
     ("config", dict[str, Any]),
     ("tokenizer", str),
+    ("corpora", dict[str, str]),
     ("eras", tuple[Era, ...]),
     ("resumes", tuple[Resume, ...]),
     ("optimizer_state", bool),
 )
 """What ``run.json`` holds beside the guard's memory."""
+_LATER: dict[str, Any] = {"corpora": {}}
+"""What older ones lack."""
 
 
 def plain(config: RunConfig) -> dict[str, Any]:
     """The resolved config as JSON data."""
-    data: dict[str, Any] = config.model_dump(mode="json")
-    return data
+    return config.model_dump(mode="json")
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

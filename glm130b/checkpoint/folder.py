@@ -4,30 +4,35 @@ runs/tiny/checkpoints/
     latest                  text: the name of the newest checkpoint of the run as it went
     step-00000100/          run.json, tensors.json, the ranks' shards, and checksums.json over all of them
     damaged-step-00000050/  one that was not what had been written; nothing loads it
-    abandoned-step-00000110 one that the run has gone back from; nothing loads it either
+    abandoned-step-00000110 one that the run has gone back from; nothing loads it either, and retention removes it
     .step-00000150.writing  a save that a kill cut short; the next save clears it
     .step-00000100.replaced what stood at a step that is being saved once more; it counts until the new one has its name
     .step-00000025.deleted  being deleted
 """
 
+import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from glm130b.checkpoint import checksums
 from glm130b.checkpoint.checksums import CHECKSUMS
 from glm130b.checkpoint.layout import TENSORS
 from glm130b.config.errors import UserError
-from glm130b.data.corpus.durable import DurableFile, FileSummary, replace_durably, sync_folder
+from glm130b.durable import DurableFile, FileSummary, replace_durably, sync_folder
 
 DESCRIPTION = "run.json"
 
 _CHECKPOINT = re.compile(r"step-(\d{8,})|\.step-(\d{8,})\.replaced")
+_ASIDE = re.compile(r"(abandoned|damaged)-step-(\d{8,})(-\d+)?")
 
 
 class CheckpointFolder:
     """Names, the order of renames, and nothing about contents. File operations are the first rank's.
+
+    To delete many TB takes its time, so ``advance`` is called after each file of it.
 
     A checkpoint is whole when all that a commit writes is there; whether it is also undamaged, ``checksums`` tells.
     """
@@ -95,13 +100,13 @@ class CheckpointFolder:
             raise UserError(f"{self.path}: has no whole checkpoint of step {step}; it has {there}")
         return whole[step]
 
-    def begin(self, step: int) -> Path:
+    def begin(self, step: int, advance: Callable[[], None] = lambda: None) -> Path:
         """An empty folder to write the checkpoint of ``step`` into; what earlier kills left half-written goes."""
         for replaced in self.path.glob(".step-*.replaced"):
             if not (whole := self._at(step_of(replaced))).exists():
                 replaced.rename(whole)
         for leftover in self.path.glob(".step-*"):
-            shutil.rmtree(leftover, ignore_errors=True)
+            _remove(leftover, advance, ignore_errors=True)
         writing = self.writing(step)
         writing.mkdir()  # not its parents: a folder that is gone is a file system that is gone
         return writing
@@ -110,11 +115,17 @@ class CheckpointFolder:
         """The folder that ``begin`` made, as every rank sees it."""
         return self.path / f".step-{step:08d}.writing"
 
-    def abort(self, step: int) -> None:
+    def abort(self, step: int, advance: Callable[[], None] = lambda: None) -> None:
         """Drop what has been written of a checkpoint that failed, so that a full disk has its room again."""
-        shutil.rmtree(self.writing(step), ignore_errors=True)
+        _remove(self.writing(step), advance, ignore_errors=True)
 
-    def commit(self, step: int, description: str, written: Mapping[str, FileSummary]) -> Path:
+    def commit(
+        self,
+        step: int,
+        description: str,
+        written: Mapping[str, FileSummary],
+        advance: Callable[[], None] = lambda: None,
+    ) -> Path:
         """Add ``run.json`` and the checksums, give the checkpoint its name and point ``latest`` at it, in this order.
 
         ``written`` is what stands in the folder already, every file of it synced. At any instant of this the folder has
@@ -130,7 +141,7 @@ class CheckpointFolder:
         writing.rename(whole)
         sync_folder(self.path)
         replace_durably(self.path / "latest", whole.name)
-        shutil.rmtree(replaced, ignore_errors=True)
+        _remove(replaced, advance, ignore_errors=True)
         return whole
 
     def set_aside(self, checkpoint: Path, word: str = "damaged") -> Path:
@@ -154,6 +165,21 @@ class CheckpointFolder:
             if step_of(newer) > step:
                 self.set_aside(newer, "abandoned")
 
+    def aside(self) -> list[Path]:
+        """What has been set aside, by name."""
+        return sorted(path for path in self.path.glob("*-step-*") if _ASIDE.fullmatch(path.name))
+
+    def left_behind(self, *, keep_last: int | None) -> list[Path]:
+        """What has been abandoned at steps below the ``keep_last`` newest candidates (None, or fewer of them: nothing).
+
+        A person who wants to look at it has had the time in which the run came so far.
+        """
+        newest = [] if keep_last is None else self.candidates()[:keep_last]
+        if keep_last is None or len(newest) < keep_last:
+            return []
+        oldest = step_of(newest[-1])
+        return [path for path in self.aside() if path.name.startswith("abandoned") and step_of(path) < oldest]
+
     def surplus(self, *, keep_last: int | None, keep_every_steps: int | None) -> list[Path]:
         """The candidates but the ``keep_last`` newest (None: all) and those of multiples of ``keep_every_steps``.
 
@@ -162,14 +188,21 @@ class CheckpointFolder:
         old = [] if keep_last is None else self.candidates()[max(1, keep_last) :]
         return [path for path in old if not keep_every_steps or step_of(path) % keep_every_steps]
 
-    def retain(self, *, keep_last: int | None, keep_every_steps: int | None) -> list[Path]:
-        """Delete the ``surplus``; what it was. Raises OSError when one cannot be deleted."""
+    def retain(
+        self, *, keep_last: int | None, keep_every_steps: int | None, advance: Callable[[], None] = lambda: None
+    ) -> list[Path]:
+        """Delete the ``surplus`` and what was ``left_behind``; the paths of both. Raises OSError as ``delete`` does."""
         gone = self.surplus(keep_last=keep_last, keep_every_steps=keep_every_steps)
-        for path in gone:
+        gone += self.left_behind(keep_last=keep_last)
+        self.delete(gone, advance)
+        return gone
+
+    def delete(self, checkpoints: Sequence[Path], advance: Callable[[], None] = lambda: None) -> None:
+        """Delete checkpoints, or what was set aside. Raises OSError when one cannot be; those behind it stay then."""
+        for path in checkpoints:
             going = self.path / f".step-{step_of(path):08d}.deleted"  # half of one must not look whole
             path.rename(going)
-            shutil.rmtree(going)
-        return gone
+            _remove(going, advance)
 
     def _at(self, step: int) -> Path:
         return self.path / f"step-{step:08d}"
@@ -195,10 +228,19 @@ def _step(path: Path) -> int | None:
 
 
 def step_of(checkpoint: Path) -> int:
-    """Steps taken when it was saved, by its name."""
-    step = _step(checkpoint)
-    assert step is not None
-    return step
+    """Steps taken when it was saved, by its name; also of one that has been set aside."""
+    found = re.search(r"step-(\d{8,})", checkpoint.name)
+    assert found
+    return int(found[1])
+
+
+def _remove(folder: Path, advance: Callable[[], None], *, ignore_errors: bool = False) -> None:
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):  # rmtree tells of it
+                Path(parent, name).unlink()
+                advance()
+    shutil.rmtree(folder, ignore_errors=ignore_errors)
 
 
 def _write(file: Path, text: str) -> FileSummary:

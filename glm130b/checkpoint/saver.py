@@ -1,33 +1,38 @@
 """When to save, while training goes on: a hook that starts saves and a voice by which all ranks hear how they ended."""
 
+import math
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from threading import Thread
 
 from torch import Tensor
 
 from glm130b.checkpoint.description import Description
-from glm130b.checkpoint.patience import patiently
 from glm130b.checkpoint.planner import Slice
 from glm130b.checkpoint.storage import SaveFailed
 from glm130b.checkpoint.store import CheckpointStore
+from glm130b.config.patience import patiently
 from glm130b.config.sections import CheckpointConfig
 from glm130b.parallel.agreement import told_by_all
+from glm130b.parallel.listening import Clock
 from glm130b.parallel.topology import Topology
 from glm130b.training.journal import Event, Journal
 from glm130b.training.metrics import Record
 from glm130b.training.progress import Progress
 
-IDLE, WRITING, WRITTEN, FAILED, BROKEN = 0.0, 1.0, 2.0, 3.0, 4.0
-"""What a Saver says. Who has failed has told all others; who is broken could not."""
+IDLE, WRITTEN, FAILED, BROKEN, WRITING = 0.0, 1.0, 2.0, 3.0, 4.0
+"""What a Saver says. Who has failed has told all others; who is broken could not. To WRITING is added how often the
+rank has come further, and half the share of its own part that it has on the disk: the fraction of what is said."""
 _POLL_SECONDS = 0.1
 
 
 class _Save:
     """One save of one rank, and how it ended."""
 
-    def __init__(self, step: int) -> None:
+    def __init__(self, step: int, *, patience_seconds: float) -> None:
+        """``patience_seconds`` is for how long nothing may be written."""
         self.step = step
         self.stall_seconds = 0.0
         """What training waited for it."""
@@ -35,6 +40,11 @@ class _Save:
         """From its start until the checkpoint had its name."""
         self._begun = time.perf_counter()
         self._end: Future[None] = Future()
+        self._num_advances, self._share = 0, 0.0
+        self._patience_seconds = patience_seconds
+        # A job that was suspended as a whole has not waited meanwhile: one look counts for a part of the patience.
+        self._clock = Clock(patience_seconds / 10)
+        self._heard: tuple[Tensor, float] | None = None
 
     def run(self, write: Callable[[], None]) -> None:
         self._run(write)
@@ -45,6 +55,18 @@ class _Save:
         Thread(target=self._run, args=(write,), name=f"checkpoint of step {self.step}", daemon=True).start()
         self.stall_seconds = self.age_seconds
 
+    def advance(self, share: float) -> None:
+        """``write`` has come further: this ``share`` of the rank's part is on the disk, or one more file is deleted."""
+        self._share = share
+        self._num_advances += 1
+
+    def hangs(self, said: Tensor) -> bool:
+        """Whether no rank has come any further for longer than the patience, by what each hearing tells."""
+        now = self._clock.tick(self.age_seconds)
+        if self._heard is None or not said.equal(self._heard[0]):
+            self._heard = said, now
+        return now - self._heard[1] > self._patience_seconds
+
     @property
     def age_seconds(self) -> float:
         """Since its start."""
@@ -53,7 +75,7 @@ class _Save:
     @property
     def state(self) -> float:
         if not self._end.done():
-            return WRITING
+            return WRITING + self._num_advances + self._share / 2
         if (error := self._end.exception()) is None:
             return WRITTEN
         return FAILED if isinstance(error, SaveFailed) else BROKEN
@@ -79,6 +101,10 @@ class Saver:
     save that is due while one is still being written is passed over with a word in the journal: to wait would be the
     stall that writing beside avoids, and the next one is due soon enough. Whether a save is under way follows from what
     was heard, so all ranks start, pass over and retry alike.
+
+    A save may take as long as it likes while some rank writes, or deletes old checkpoints. When none has for
+    ``stall_seconds`` it hangs, and the job ends: its thread could come to life later and move ``latest`` back, so no
+    other save may begin in this process.
     """
 
     def __init__(
@@ -88,6 +114,7 @@ class Saver:
         *,
         config: CheckpointConfig,
         train_samples: int,
+        stall_seconds: float,
         topology: Topology,
         journal: Journal,
         retry_step: int | None = None,
@@ -104,6 +131,7 @@ class Saver:
         self._describe = describe
         self._config = config
         self._train_samples = train_samples
+        self._stall_seconds = stall_seconds
         self._topology = topology
         self._journal = journal
         self._holds_back = holds_back
@@ -147,9 +175,17 @@ class Saver:
         """``said`` [world]: once nobody is writing any more, all ranks take the save for written, or for failed.
 
         Where a rank has failed by itself, the others may wait for it in their save for ever: they are left there.
+        Raises RuntimeError when the save hangs, on the rank that all others wait for: the job ends by its name.
         """
         is_broken = bool((said == BROKEN).any())
-        if self._save is None or (bool((said == WRITING).any()) and not is_broken):
+        if self._save is None:
+            return
+        if (said >= WRITING).any() and not is_broken:
+            if self._save.hangs(said) and _furthest_behind(said) == self._topology.rank:
+                raise RuntimeError(
+                    f"the checkpoint of step {self._save.step} hangs on rank {self._topology.rank}: nothing of it has "
+                    f"been written and nothing deleted for {self._stall_seconds:.0f} s (supervision.stall_seconds)"
+                )
             return
         save, self._save = self._save, None
         if is_broken:
@@ -167,9 +203,8 @@ class Saver:
 
     def settle(self, progress: Progress) -> None:
         """Wait until no save is under way. Collective."""
-        if self._save:
-            self._enter(f"waiting for the checkpoint of step {self._save.step}")
         while self._save:
+            self._enter(f"waiting for the checkpoint of step {self._save.step}")  # each time: who asks is no hung rank
             self.hear(told_by_all([self.say()], self._topology)[:, 0], progress)
             time.sleep(_POLL_SECONDS if self._save else 0)
 
@@ -214,23 +249,35 @@ class Saver:
 
     def _start(self, progress: Progress) -> None:
         self._enter(f"saving step {progress.step}")
-        self._save, self._retry_step = _Save(progress.step), None
+        save = _Save(progress.step, patience_seconds=self._stall_seconds)
+        self._save, self._retry_step = save, None
         description = self._describe(progress).to_json()
         if self._config.asynchronous:
             copy = self._store.copy()
-            self._save.run_beside(lambda: self._write(progress.step, copy, description))
+            save.run_beside(lambda: self._write(progress.step, copy, description, save.advance))
         else:
-            self._save.run(lambda: self._write(progress.step, self._store.live(), description))
+            save.run(lambda: self._write(progress.step, self._store.live(), description))
 
-    def _write(self, step: int, slices: list[Slice], description: str) -> None:
-        self._store.write(slices, step=step, description=description)
+    def _write(
+        self, step: int, slices: list[Slice], description: str, advance: Callable[[float], None] = lambda share: None
+    ) -> None:
+        self._store.write(slices, step=step, description=description, advance=advance)
         try:
-            self._store.retain(keep_last=self._config.keep_last, keep_every_steps=self._config.keep_every_steps)
+            self._store.retain(
+                keep_last=self._config.keep_last,
+                keep_every_steps=self._config.keep_every_steps,
+                advance=partial(advance, 1.0),
+            )
         except OSError as error:
             message = f"old checkpoints could not be deleted ({error}); after the next save it is tried again"
             self._journal.tell(Event("checkpoints kept", step, message))
 
 
+def _furthest_behind(said: Tensor) -> int:
+    """The rank of those still writing that has written the least; the first rank when all are at the commit."""
+    return int((said % 1).where(said >= WRITING, math.inf).argmin())
+
+
 def _reason(save: _Save) -> str:
-    error = None if save.state == WRITING else save.error()
+    error = None if save.state >= WRITING else save.error()
     return "another rank could not write" if error is None else str(error) or repr(error)

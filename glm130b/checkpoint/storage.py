@@ -5,8 +5,9 @@ Its own storage pickles the metadata, and would run whatever a foreign checkpoin
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,16 +18,19 @@ from torch.distributed import ProcessGroup
 from torch.distributed.checkpoint import LoadPlan, LoadPlanner, SavePlan, SavePlanner, StorageReader, StorageWriter
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.metadata import Metadata, MetadataIndex
-from torch.distributed.checkpoint.planner import ReadItem
+from torch.distributed.checkpoint.planner import ReadItem, WriteItem
 from torch.distributed.checkpoint.storage import WriteResult
 from torch.futures import Future
 
 from glm130b.checkpoint.folder import CheckpointFolder
 from glm130b.checkpoint.layout import ELEMENT_BYTES, TENSORS, Chunk, Layout
-from glm130b.checkpoint.patience import is_gone
 from glm130b.checkpoint.planner import Slice, SliceLoadPlanner, SliceSavePlanner, check_slices
 from glm130b.config.errors import UserError
-from glm130b.data.corpus.durable import DurableFile, FileSummary
+from glm130b.config.patience import is_gone
+from glm130b.durable import DurableFile, FileSummary
+
+_SYNC_BYTES = 1 << 28
+"""After so many bytes a rank waits for the disk: one fsync over a whole shard may take longer than a hang."""
 
 
 class SaveFailed(Exception):
@@ -40,18 +44,20 @@ def save_slices(
     step: int,
     description: str,
     group: ProcessGroup | None = None,
+    advance: Callable[[float], None] = lambda share: None,
 ) -> None:
     """Write a checkpoint from its beginning to its commit. Collective over ``group``, or of this process alone.
 
-    ``description`` is the first rank's ``run.json``. Raises SaveFailed, on all ranks alike, when any of them could not
-    write; what was half-written is gone then, and the disk has its room again.
+    ``description`` is the first rank's ``run.json``. ``advance`` is told what share of this rank's part is on the disk,
+    up to 1, whenever more of it is, and after each file that is deleted. Raises SaveFailed, on all ranks alike, when
+    any of them could not write; what was half-written is gone then, and the disk has its room again.
     """
     try:
-        writer = CheckpointWriter(folder, step, description)
+        writer = CheckpointWriter(folder, step, description, advance)
         dcp.save({}, storage_writer=writer, planner=planner, process_group=group, no_dist=group is None)
     except CheckpointException as error:
         if group is None or group.rank() == 0:  # every rank has stopped writing before any of them is told
-            folder.abort(step)
+            folder.abort(step, partial(advance, 1.0))
         for cause, _ in error.failures.values():
             if isinstance(cause, KeyboardInterrupt):
                 raise cause from None
@@ -100,10 +106,11 @@ class CheckpointWriter(StorageWriter):
     """Makes the folder on the first rank, then a file on every rank, then on the first rank the commit: the order, and
     that a failure on one rank is the failure of all, are ``dcp.save``'s."""
 
-    def __init__(self, folder: CheckpointFolder, step: int, description: str) -> None:
+    def __init__(self, folder: CheckpointFolder, step: int, description: str, advance: Callable[[float], None]) -> None:
         self._folder = folder
         self._step = step
         self._description = description
+        self._advance = advance
 
     def reset(self, checkpoint_id: str | os.PathLike[str] | None = None) -> None:
         """A writer writes once."""
@@ -115,36 +122,41 @@ class CheckpointWriter(StorageWriter):
         return plan
 
     def prepare_global_plan(self, plans: list[SavePlan]) -> list[SavePlan]:
-        self._folder.begin(self._step)
+        self._folder.begin(self._step, partial(self._advance, 0.0))
         return [replace(plan, storage_data=f"__{rank}_0.distcp") for rank, plan in enumerate(plans)]
 
     def write_data(self, plan: SavePlan, planner: SavePlanner) -> Future[list[WriteResult]]:
         done: Future[list[WriteResult]] = Future()
         done.set_result(self._write(plan, planner) if plan.items else [])
+        self._advance(1.0)
         return done
 
     def _write(self, plan: SavePlan, planner: SavePlanner) -> list[WriteResult]:
         name: str = plan.storage_data
         file = DurableFile(self._folder.writing(self._step) / name)
-        begins, end = [], 0
+        begins, end, synced = [], 0, 0
+        total = sum(_num_bytes(item) for item in plan.items)
         try:
             for item in plan.items:
                 tensor = planner.resolve_data(item)
                 assert isinstance(tensor, Tensor)
                 data = _memory(tensor.detach().cpu().contiguous())
-                file.write(data)
                 begins.append(end)
-                end += data.nbytes
+                for begin in range(0, data.nbytes, _SYNC_BYTES):
+                    piece = data[begin : begin + _SYNC_BYTES]
+                    file.write(piece)
+                    end += piece.nbytes
+                    if end - synced >= _SYNC_BYTES:
+                        file.sync()
+                        synced = end
+                        self._advance(synced / total)
             summary = file.close()
         except BaseException:
             file.abandon()
             raise
         return [
-            WriteResult(
-                item.index, ELEMENT_BYTES * math.prod(item.tensor_data.chunk.sizes), _Written(name, byte, summary)
-            )
+            WriteResult(item.index, _num_bytes(item), _Written(name, byte, summary))
             for item, byte in zip(plan.items, begins, strict=True)
-            if item.tensor_data
         ]
 
     def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
@@ -158,7 +170,7 @@ class CheckpointWriter(StorageWriter):
         except BaseException:
             file.abandon()
             raise
-        self._folder.commit(self._step, self._description, summaries)
+        self._folder.commit(self._step, self._description, summaries, partial(self._advance, 1.0))
 
     @classmethod
     def validate_checkpoint_id(cls, checkpoint_id: str | os.PathLike[str]) -> bool:
@@ -228,6 +240,11 @@ class _Unreadable(BaseException):
 
 def _cause(error: BaseException) -> BaseException:
     return error.args[0] if isinstance(error, _Unreadable) else error
+
+
+def _num_bytes(item: WriteItem) -> int:
+    assert item.tensor_data
+    return ELEMENT_BYTES * math.prod(item.tensor_data.chunk.sizes)
 
 
 def _memory(tensor: Tensor) -> memoryview:

@@ -1,5 +1,6 @@
 """The live state of a run, and checkpoints: fp32 master weights and optimizer moments by name and whole shape."""
 
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -7,11 +8,11 @@ import torch.distributed as dist
 
 from glm130b.checkpoint.description import Description
 from glm130b.checkpoint.folder import CheckpointFolder
-from glm130b.checkpoint.patience import is_gone, patiently
 from glm130b.checkpoint.planner import Slice, SliceSavePlanner
 from glm130b.checkpoint.slices import optimizer_slices
 from glm130b.checkpoint.snapshot import HostCopy
 from glm130b.checkpoint.storage import load_slices, save_slices
+from glm130b.config.patience import is_gone, patiently
 from glm130b.model.stage import Stage
 from glm130b.parallel.topology import Topology
 from glm130b.parallel.zero import ZeroEngine
@@ -60,10 +61,13 @@ class CheckpointStore:
         """What this rank saves, as it is now, in host memory: it holds until the next copy."""
         return self._copy.take(self.live())
 
-    def write(self, slices: list[Slice], *, step: int, description: str) -> None:
+    def write(
+        self, slices: list[Slice], *, step: int, description: str, advance: Callable[[float], None] = lambda share: None
+    ) -> None:
         """Write ``live`` or ``copy`` as the checkpoint of a step; until the last rename the one before stays latest.
 
-        ``description`` is the first rank's ``run.json``. Any thread may call this, one at a time.
+        ``description`` is the first rank's ``run.json``; ``advance`` is told what ``save_slices`` tells it.
+        Any thread may call this, one at a time.
 
         Raises SaveFailed on all ranks alike.
         """
@@ -73,12 +77,15 @@ class CheckpointStore:
             step=step,
             description=description,
             group=self._group,
+            advance=advance,
         )
 
-    def retain(self, *, keep_last: int | None, keep_every_steps: int | None) -> None:
+    def retain(
+        self, *, keep_last: int | None, keep_every_steps: int | None, advance: Callable[[], None] = lambda: None
+    ) -> None:
         """Delete old checkpoints as ``CheckpointFolder.retain``, on the first rank; the others return at once."""
         if self._topology.rank == 0:
-            self._folder.retain(keep_last=keep_last, keep_every_steps=keep_every_steps)
+            self._folder.retain(keep_last=keep_last, keep_every_steps=keep_every_steps, advance=advance)
 
     def restore(self, checkpoint: Path, description: Description) -> Progress:
         """Load weights, optimizer state and counters, whatever layout they were saved from; where the run then stands.

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from glm130b.config.patience import is_gone
+
 
 class UserError(Exception):
     """A mistake in a config, a file or the environment, found before any GPU time is spent.
@@ -20,6 +22,21 @@ class UserError(Exception):
         found = (problems,) if isinstance(problems, str) else problems
         self.problems: tuple[str, ...] = tuple(map(_printable, found))
         super().__init__("\n".join(self.problems))
+
+
+class FileSystemGone(UserError):
+    """Files cannot be reached that may come back by themselves: no mistake, but told like one.
+
+    The launcher exits with status 1, after which a supervisor starts the run again.
+    """
+
+    exit_status = 1
+
+
+def unreadable(what: object, error: OSError, *, mend: str) -> UserError:
+    """The error to raise for a file, ``what``, that cannot be read: to be mended so, unless its file system is gone."""
+    problem = f"{what}: cannot be read ({error.strerror}); "
+    return FileSystemGone(problem + "bring its file system back") if is_gone(error) else UserError(problem + mend)
 
 
 def _printable(text: str) -> str:

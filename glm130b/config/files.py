@@ -1,35 +1,83 @@
-"""The files that a config names: are they there, and may the run write its own, before anything is started."""
+"""A config's file and those that it names: are they there, and may the run write its own, before it is started."""
 
 import os
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from glm130b.config.errors import UserError
-from glm130b.config.sections import RunConfig
+from glm130b.config.errors import FileSystemGone, UserError, unreadable
+from glm130b.config.load import MissingConfig, load_config
+from glm130b.config.patience import patiently
+from glm130b.config.sections import CheckpointConfig, RunConfig
 
 CORPUS_FILES = tuple(f"{split}.{suffix}" for split in ("train", "validation") for suffix in ("bin", "idx", "origins"))
 
 
 def check_files(config: RunConfig) -> None:
-    """Raise ``UserError`` naming every file that cannot be read (tokenizer, corpora) or written (the run's folder)."""
-    problems = []
+    """Raise ``UserError`` naming every file that cannot be read (tokenizer, corpora) or written (the run's folder).
+
+    ``FileSystemGone`` where a file system gives no answer.
+    """
+    try:
+        found = list(_problems(config))
+    except OSError as error:
+        mend = "give this user the right to read it, or mend the path"
+        raise unreadable(error.filename, error, mend=mend) from None
+    if found:
+        raise UserError(found)
+
+
+def await_config(path: str, overrides: Sequence[str], *, tell: Callable[[str], None]) -> RunConfig:
+    """``load_config`` at a restart, which waits for the config's file as ``await_files`` does for those that it names.
+
+    As nobody knows the config's own ``checkpoint.patience_seconds`` yet, it waits for the default.
+    """
+    seconds: float = CheckpointConfig.model_fields["patience_seconds"].default
+    try:
+        return patiently(
+            lambda: load_config(path, overrides),
+            seconds=seconds,
+            may_pass=lambda error: isinstance(error, (MissingConfig, FileSystemGone)),
+            tell=tell,
+        )
+    except MissingConfig as error:
+        raise _gone(error, f"{seconds:.0f} s") from None
+
+
+def await_files(config: RunConfig, *, tell: Callable[[str], None]) -> None:
+    """``check_files`` at a restart: what was there at the first start and is not now has gone with its file system.
+
+    It is waited for ``checkpoint.patience_seconds``, which ``tell`` hears of; then raises ``FileSystemGone``.
+    """
+    seconds = config.checkpoint.patience_seconds
+    try:
+        patiently(
+            lambda: check_files(config), seconds=seconds, may_pass=lambda error: isinstance(error, UserError), tell=tell
+        )
+    except UserError as error:
+        raise _gone(error, f"{seconds:.0f} s (checkpoint.patience_seconds)") from None
+
+
+def _gone(error: UserError, waited: str) -> FileSystemGone:
+    since = f"it was there at the first start, and has not been for {waited}"
+    return FileSystemGone([f"{problem}; {since}" for problem in error.problems])
+
+
+def _problems(config: RunConfig) -> Iterator[str]:
+    """One sentence each. Raises OSError where nothing can be told."""
     tokenizer = Path(config.data.tokenizer)
     if not _readable(tokenizer):
-        problems.append(f"data.tokenizer: {tokenizer} is no readable file; {_mend('glm130b tokenizer train')}")
+        yield f"data.tokenizer: {tokenizer} is no readable file; {_mend('glm130b tokenizer train')}"
     for kind, sources in (("text", config.data.text), ("instructions", config.data.instructions)):
         for name, source in sources.items():
             if what := _lacking(source.path):
-                problems.append(f"data.{kind}.{name}.path: {what}; {_mend('glm130b prepare')}")
+                yield f"data.{kind}.{name}.path: {what}; {_mend('glm130b prepare')}"
     weights = config.initial_weights
     if weights and not _readable(Path(weights) / "run.json"):
-        problems.append(
-            f"initial_weights: {weights} is no checkpoint; name a folder such as runs/NAME/checkpoints/step-00000100"
-        )
+        yield f"initial_weights: {weights} is no checkpoint; name a folder such as runs/NAME/checkpoints/step-00000100"
     folder = Path(config.folder) / config.name
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        problems.append(f"folder: {folder} cannot be made, {existing} is no folder to write in; name another folder")
-    if problems:
-        raise UserError(problems)
+        yield f"folder: {folder} cannot be made, {existing} is no folder to write in; name another folder"
 
 
 def _lacking(path: str) -> str | None:

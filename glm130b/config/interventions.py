@@ -10,7 +10,7 @@ class SkipRange(Section):
     """Steps whose data is passed over: they count, and nothing is learned in them."""
 
     from_step: int = Field(ge=0)
-    """First step passed over, counted from 0."""
+    """First step passed over, counted from 0: one less than its number on the console."""
     steps: int = Field(ge=1)
     """Length of the range."""
 

@@ -11,7 +11,8 @@ class SupervisionConfig(Section):
     silence_seconds: float = Field(default=60.0, gt=0)
     """A process that gives no sign of life for so long ends the job, by name of rank, host and phase."""
     stall_seconds: float = Field(default=1800.0, gt=0)
-    """And so does one that stays in one phase, such as one reduction or one save, for so long."""
+    """And so does one that stays in one phase, such as one reduction or one save, for so long; and a save beside
+    training of which no rank writes or deletes anything for so long."""
     slow_rank_factor: float = Field(default=2.0, gt=1)
     """A rank whose own arithmetic takes this many times the ranks' median is named."""
     slow_rank_steps: int = Field(default=10, ge=1)

@@ -1,7 +1,7 @@
 """The training data as a sequence of rows: a row is a pure function of (config, seed, sample index)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from glm130b.config.sections import RunConfig
@@ -32,10 +32,6 @@ class GLMDataset:
         """
         mixture = Mixture(eras or [Era.of(config)], settled=split == "validation")
         return cls(Sources(config, mixture.kinds, split=split), mixture)
-
-    def mixed_as(self, eras: Sequence[Era]) -> "GLMDataset":
-        """The same sources in the mixture of a run that has changed it on the way."""
-        return replace(self, mixture=Mixture(eras))
 
     def __getitem__(self, sample_index: int) -> Row:
         return self.sources.row(self.mixture.locate(sample_index))

@@ -4,9 +4,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
-from glm130b.config.errors import UserError
+from glm130b.config.errors import FileSystemGone, UserError, unreadable
 from glm130b.config.sections import RunConfig
 from glm130b.data.corpus.corpus import Corpus, Document
+from glm130b.data.corpus.fingerprint import corpus_fingerprint
 from glm130b.data.mixing.mixture import Draw
 from glm130b.data.mixing.shares import Kind
 from glm130b.data.objectives.instruction_rows import InstructionRows
@@ -20,9 +21,11 @@ class Sources:
     """One split of every source of some kinds of samples, as far as the config names it."""
 
     def __init__(self, config: RunConfig, kinds: Iterable[Kind], *, split: Literal["train", "validation"]) -> None:
-        """Open the sources. Raises UserError with every missing, damaged or unsuitable file."""
+        """Open the sources. Raises UserError with every missing, damaged or unsuitable file, and FileSystemGone."""
         self.corpora: dict[tuple[str, str], Corpus] = {}
         """By section and name."""
+        self.fingerprints: dict[str, str] = {}
+        """Of each corpus, by its key in the config."""
         self._text: dict[str, TextRows] = {}
         self._instructions: dict[str, InstructionRows] = {}
         tokenizer = Tokenizer.load(config.data.tokenizer)
@@ -54,6 +57,11 @@ class Sources:
                     self._instructions[name] = InstructionRows(
                         corpus, config, source=name, split=split, special=tokenizer.special
                     )
+                self.fingerprints[f"data.{section}.{name}"] = corpus_fingerprint(Path(source.path))
+            except FileSystemGone:
+                raise
+            except OSError as error:
+                raise unreadable(source.path, error, mend="copy or make the corpus again") from error
             except UserError as error:
                 problems += [f"data.{section}.{name}.path: {problem}" for problem in error.problems]
             else:

@@ -25,6 +25,7 @@ from glm130b.parallel.listening import Clock, JobEnd, Listener, Sign
 from glm130b.parallel.meeting import Meeting
 
 _MOST_SECONDS_BETWEEN_SIGNS = 2.0
+_LONGER_THAN_A_SUSPENSION = timedelta(days=7)
 _NO_VERDICT = "none"
 _TURNS = (3.0, 8.0, 11.0)
 """Seconds that rank 1, a machine's first process, and the others wait before they tell what they cannot agree on any
@@ -54,6 +55,8 @@ class Heartbeat:
         self._heard_ranks = range(launch.world_size) if launch.rank == 0 else range(1)
         for key in ("verdict", *map(str, self._heard_ranks)):  # reading a key that is not there would wait for it
             self._store.compare_set(key, "", _NO_VERDICT if key == "verdict" else self._first_rank.to_text())
+        # The guard judges an answer that is late. The store would take a suspension in the middle of it for a lateness.
+        self._store.set_timeout(_LONGER_THAN_A_SUSPENSION)
         self._voice = threading.Thread(target=self._speak, name="heartbeat", daemon=True)
         self._voice.start()
         threading.Thread(target=self._guard, name="heartbeat guard", daemon=True).start()

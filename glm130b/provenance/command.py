@@ -9,7 +9,6 @@ from glm130b.checkpoint.description import Description
 from glm130b.checkpoint.folder import CheckpointFolder
 from glm130b.config.derived import data_parallel_size, data_rank
 from glm130b.config.errors import UserError
-from glm130b.config.interventions import Intervention
 from glm130b.config.load import load_config
 from glm130b.config.sections import RunConfig
 from glm130b.data.batches import micro_batch_ranges
@@ -38,8 +37,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     """Print what is asked for, line by line as it is found."""
     config = load_config(arguments.config, arguments.overrides, world_size=arguments.world_size)
-    eras, interventions = _past(config)
-    schedules, rows = Schedules(config, interventions), GLMDataset.open(config, split="train", eras=eras)
+    schedules, eras = _continued(config)
+    rows = GLMDataset.open(config, split="train", eras=eras)
     lines = _step(schedules, rows, arguments) if arguments.step is not None else _found(schedules, rows, arguments.find)
     for line in lines:
         print(line)
@@ -52,21 +51,22 @@ def _text_hash(text: str) -> str:
     return text.lower()
 
 
-def _past(config: RunConfig) -> tuple[tuple[Era, ...], tuple[Intervention, ...]]:
-    """How the run was mixed up to its newest checkpoint, and how it would go on with this config; and what its
-    stability guard has done."""
+def _continued(config: RunConfig) -> tuple[Schedules, tuple[Era, ...]]:
+    """The steps of the run and how they are mixed: up to its newest checkpoint as they were, then with this config."""
     newest = CheckpointFolder(Path(config.folder) / config.name / "checkpoints").latest()
     if newest is None:
-        return (Era.of(config),), ()
+        return Schedules(config), (Era.of(config),)
     description = Description.read(newest)
-    eras = continued(description.eras, config, samples=description.progress.samples)
-    return eras, description.interventions
+    progress = description.progress
+    schedules = Schedules(config, description.interventions, progress)
+    return schedules, continued(description.eras, config, samples=progress.samples)
 
 
 def _step(schedules: Schedules, rows: GLMDataset, arguments: Namespace) -> Iterator[str]:
     config, step = schedules.config, arguments.step
-    if not 0 <= step < schedules.num_steps:
-        raise UserError(f"--step {step}: the run has steps 0 .. {schedules.num_steps - 1}; name one of them")
+    first, end = schedules.levels[0].first_step, schedules.num_steps
+    if not first <= step < end:
+        raise UserError(f"--step {step}: the steps known of the run are {first} .. {end - 1}; name one of them")
     samples = range(schedules.samples_at(step), schedules.samples_at(step + 1))
     shown = samples if arguments.rank is None else list(_of_rank(config, samples, arguments))
     yield f"step {step} takes samples {samples.start} .. {samples.stop - 1}"
@@ -105,6 +105,13 @@ def _of_rank(config: RunConfig, samples: range, arguments: Namespace) -> Iterato
     return (sample for micro_batch in of_rank for sample in micro_batch)
 
 
+def _step_of(schedules: Schedules, sample: int) -> str:
+    if sample < schedules.levels[0].first_sample:
+        return "a step that is not known"
+    step = schedules.step_at(sample)
+    return f"step {step}{' (passed over)' if schedules.is_skipped(step) else ''}"
+
+
 def _found(schedules: Schedules, rows: GLMDataset, text_hash: str) -> Iterator[str]:
     """Every document with the hash, and the samples of the run that hold some of it."""
     found, num_samples = False, schedules.config.train_samples
@@ -113,8 +120,7 @@ def _found(schedules: Schedules, rows: GLMDataset, text_hash: str) -> Iterator[s
             found = True
             yield f"data.{section}.{name}: {place(document)}, {document.length} tokens"
             for sample in readings(rows, section, name, document, num_samples=num_samples):
-                step = schedules.step_at(sample)
-                yield f"  sample {sample} of step {step}{' (passed over)' if schedules.is_skipped(step) else ''}"
+                yield f"  sample {sample} of {_step_of(schedules, sample)}"
     if not found:
         raise UserError(
             f"--find {text_hash}: no training document has this hash; --step shows hashes, and held-out documents are "

@@ -2,7 +2,10 @@
 
 SIGTERM, SIGUSR1     on any rank (Slurm: ``--signal=USR1@900`` warns 900 s before the job's limit)
 touch FOLDER/stop    in the run's folder
-a time budget        of the process: no step is begun that would end behind it
+a time budget        of the process: no step is begun that would end behind it, or leave no time for the save
+
+What a save takes stands in the file ``save_seconds`` of the run's folder, and not in a checkpoint: a process whose only
+save is its last knows it when that checkpoint is written, and the next process needs it before its own first one.
 """
 
 import os
@@ -12,7 +15,7 @@ from collections import deque
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 from torch import Tensor
@@ -40,10 +43,11 @@ class Interruption:
         self.reason: str | None = None
         """Why the run ends here, or None: "SIGUSR1 on rank 3", "stop file", "time budget of 30 minutes"."""
         self._stop_file = folder / "stop"
+        self._save_seconds_file = folder / "save_seconds"
         self._looks = is_first_rank
         self._budget_minutes = time_budget_minutes
         self._started = started
-        self._save_seconds = 0.0
+        self._save_seconds = self._kept_save_seconds() if is_first_rank else 0.0
         self._said_at: deque[float] = deque(maxlen=_RECENT_STEPS)
         self._signal: int | None = None
         self._first_sigterm: float | None = None
@@ -53,15 +57,16 @@ class Interruption:
         self._handlers = {number: signal.signal(number, self._note) for number in _SIGNALS}
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for number, handler in self._handlers.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def expect_save(self, seconds: float) -> None:
-        """A save takes so long: time that the budget must leave."""
+        """A save takes so long: time that the budget must leave, of this process and of the next."""
         self._save_seconds = seconds
+        if self._looks:
+            with suppress(OSError):  # the next process is late, and nothing else
+                self._save_seconds_file.write_text(f"{seconds:.1f}\n", encoding="utf-8")
 
     def say(self) -> float:
         """What this rank knows; it is asked once after each step."""
@@ -104,6 +109,12 @@ class Interruption:
             elif now - self._first_sigterm > _ONE_REQUEST_SECONDS:
                 signal.signal(number, signal.SIG_DFL)
                 os.kill(os.getpid(), number)
+
+    def _kept_save_seconds(self) -> float:
+        """As the process before has left them; 0 in the run's first one."""
+        with suppress(OSError, ValueError):  # or cut short by a kill
+            return float(self._save_seconds_file.read_text(encoding="utf-8"))
+        return 0.0
 
     def _stop_file_is_there(self) -> bool:
         try:

@@ -1,6 +1,15 @@
 """How far a run has come. Its other state beside the tensors is the eras of its mixture and the guard's memory."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+
+class Level(NamedTuple):
+    """Consecutive steps of one batch size."""
+
+    first_step: int
+    first_sample: int
+    batch_size: int
 
 
 @dataclass(frozen=True)
@@ -21,6 +30,8 @@ class Progress:
     """Updates whose gradient was clipped."""
     unclipped_updates: int = 0
     """Updates whose gradient was not. A checkpoint from before these three were counted begins with 0 of each."""
+    levels: tuple[Level, ...] = field(default=(), compare=False)
+    """The batch sizes that led here, in their order; one from before they were kept begins with none of its past."""
 
     @property
     def applied_updates(self) -> int:
@@ -49,4 +60,7 @@ class Progress:
         return replace(self._beyond(batch_size), skipped_steps=self.skipped_steps + 1)
 
     def _beyond(self, batch_size: int) -> "Progress":
-        return replace(self, step=self.step + 1, samples=self.samples + batch_size)
+        levels = self.levels
+        if not levels or levels[-1].batch_size != batch_size:
+            levels = (*levels, Level(self.step, self.samples, batch_size))
+        return replace(self, step=self.step + 1, samples=self.samples + batch_size, levels=levels)

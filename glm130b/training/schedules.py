@@ -8,21 +8,13 @@ that reaches ``train_samples``. Steps count from 0 here.
 import math
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
 
 from glm130b.config.errors import UserError
 from glm130b.config.interventions import Intervention
 from glm130b.config.sections import RunConfig
-
-
-class _Level(NamedTuple):
-    """Consecutive steps of one batch size."""
-
-    first_step: int
-    first_sample: int
-    batch_size: int
+from glm130b.training.progress import Level, Progress
 
 
 @dataclass(frozen=True)
@@ -32,6 +24,8 @@ class Schedules:
     config: RunConfig
     interventions: tuple[Intervention, ...] = ()
     """The stability guard's, beside the user's of the config."""
+    progress: Progress = field(default_factory=Progress)
+    """Where the config begins to hold for the batch size; the steps before keep theirs."""
 
     def __post_init__(self) -> None:
         """Raises UserError for a run whose last step is passed over, after which nothing would be saved."""
@@ -122,12 +116,12 @@ class Schedules:
 
     def samples_at(self, step: int) -> int:
         """Samples consumed before ``step``; the step consumes ``samples_at(step) ... samples_at(step + 1) - 1``."""
-        level = self._levels[bisect_right(self._levels, step, key=lambda level: level.first_step) - 1]
+        level = self.levels[bisect_right(self.levels, step, key=lambda level: level.first_step) - 1]
         return level.first_sample + (step - level.first_step) * level.batch_size
 
     def step_at(self, samples: int) -> int:
         """The step that consumes the sample with index ``samples``."""
-        level = self._levels[bisect_right(self._levels, samples, key=lambda level: level.first_sample) - 1]
+        level = self.levels[bisect_right(self.levels, samples, key=lambda level: level.first_sample) - 1]
         return level.first_step + (samples - level.first_sample) // level.batch_size
 
     def steps_until(self, samples: int) -> int:
@@ -135,11 +129,21 @@ class Schedules:
         return self.step_at(samples - 1) + 1 if samples > 0 else 0
 
     @cached_property
-    def _levels(self) -> tuple[_Level, ...]:
-        """The batch sizes of the run in their order; a step larger than the distance of two increments skips a size."""
+    def levels(self) -> tuple[Level, ...]:
+        """The batch sizes in their order, whatever the run's length, from the first step that is known.
+
+        Of a past that is not told, the config's own are taken where they lead to what is.
+        """
+        progress = self.progress
+        levels = (*progress.levels, *self._levels_from(progress.step, progress.samples))
+        first = levels[0]
+        if first.first_step and (untold := Schedules(self.config)).samples_at(first.first_step) == first.first_sample:
+            return (*(level for level in untold.levels if level.first_step < first.first_step), *levels)
+        return levels
+
+    def _levels_from(self, step: int, samples: int) -> Iterator[Level]:
+        """The config's; a step larger than the distance of two increments skips a size."""
         ramp, global_size = self.config.batch.ramp, self.config.batch.global_size
-        levels = []
-        step = samples = 0
         if ramp is not None:
             increments = (global_size - ramp.start) // ramp.increment
             for index in range(increments):
@@ -147,6 +151,6 @@ class Schedules:
                 end = -(-ramp.over_samples * (index + 1) // increments)
                 steps = -(-(end - samples) // size)
                 if steps > 0:
-                    levels.append(_Level(step, samples, size))
+                    yield Level(step, samples, size)
                     step, samples = step + steps, samples + steps * size
-        return (*levels, _Level(step, samples, global_size))
+        yield Level(step, samples, global_size)

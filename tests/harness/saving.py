@@ -1,16 +1,19 @@
 """Runs that save, fail to save and are restored, inside the processes of a test."""
 
 import errno
+import os
 import threading
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from glm130b.checkpoint import checksums
 from glm130b.checkpoint.finding import newest_good
 from glm130b.checkpoint.folder import CheckpointFolder
 from glm130b.checkpoint.saver import Saver
+from glm130b.config import patience
 from glm130b.config.sections import RunConfig
-from glm130b.data.corpus.durable import DurableFile, FileSummary
+from glm130b.durable import DurableFile, FileSummary
 from glm130b.environment import Launch
 from glm130b.parallel.topology import disconnect
 from glm130b.training.journal import Event
@@ -58,6 +61,7 @@ def save_on_a_full_disk(
         store.describe,
         config=config.checkpoint,
         train_samples=config.train_samples,
+        stall_seconds=config.supervision.stall_seconds,
         topology=run.topology,
         journal=notes,
     )
@@ -93,6 +97,50 @@ def find(
     )
     disconnect()
     return found[0].name if found else None, [f"{event.name}: {event.message}" for event in notes.events]
+
+
+def find_where_reads_fail(
+    launch: Launch, config: RunConfig, folder: Path, code: int, part: str, rank: int | None = None
+) -> tuple[str | None, list[str]]:
+    """As ``find``, where reading the files with ``part`` in their path ends with an error, on ``rank`` or on all."""
+    read = checksums._sha256
+
+    def fail(file: Path) -> str:
+        if rank in (None, launch.rank) and part in str(file):
+            raise OSError(code, os.strerror(code))
+        return read(file)
+
+    with patch.object(checksums, "_sha256", fail):
+        return find(launch, config, folder, 0.0)
+
+
+def find_after_trouble(launch: Launch, config: RunConfig, folder: Path) -> tuple[str | None, list[str]]:
+    """Name of the checkpoint that a restart takes, and the files that this rank hashes for it, where on the last rank
+    the first one cannot be read at first, and after that ``run.json`` cannot."""
+    sha256, read_text, tries = checksums._sha256, Path.read_text, 0
+    hashed: list[str] = []
+
+    def hash_file(file: Path) -> str:
+        hashed.append(file.name)
+        if launch.rank == launch.world_size - 1 and len(hashed) == 1:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return sha256(file)
+
+    def read(file: Path, **options: Any) -> str:
+        nonlocal tries
+        if file.name == "run.json":
+            tries += 1
+            if tries == 1:
+                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(file))
+        return read_text(file, **options)
+
+    with (
+        patch.object(checksums, "_sha256", hash_file),
+        patch.object(Path, "read_text", read),
+        patch.object(patience.time, "sleep", lambda _: None),
+    ):
+        found, _ = find(launch, config, folder, 10.0)
+    return found, hashed
 
 
 def weights_alone(launch: Launch, config: RunConfig, checkpoint: Path, count: int) -> tuple[Any, list[StepNumbers]]:

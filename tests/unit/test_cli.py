@@ -1,9 +1,10 @@
 """The console command: what it lists, how it fails, and how fast ``plan`` is."""
 
+import errno
 import os
+import resource
 import subprocess
 import sys
-import time
 from argparse import Namespace
 from pathlib import Path
 
@@ -46,6 +47,19 @@ def test_output_that_nobody_reads_ends_quietly() -> None:
     done = subprocess.run([sys.executable, "-c", program], check=False, stdout=write_end, stderr=subprocess.PIPE)
     os.close(write_end)
     assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_a_file_system_that_is_gone_is_a_message_and_status_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After which a supervisor tries again."""
+
+    def gone(*_: object) -> None:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    monkeypatch.setattr(Path, "open", gone)
+    assert main(["plan", TINY]) == 1
+    assert "bring its file system back" in capsys.readouterr().err
 
 
 def test_a_mistake_is_a_message_and_status_2(capsys: pytest.CaptureFixture[str]) -> None:
@@ -124,8 +138,13 @@ def test_plan_and_help_start_fast_and_without_torch() -> None:
             "sys.exit(3 if {'torch', 'numpy', 'megatron', 'deepspeed'} & set(sys.modules) else 0)"
         )
         seconds = []
-        for _ in range(3):  # the fastest of three: the machine may be busy
-            start = time.perf_counter()
+        for _ in range(3):  # the fastest of three, and of computing: the machine may be busy
+            before = computed_by_children()
             assert subprocess.run([sys.executable, "-c", program], check=False, capture_output=True).returncode == 0
-            seconds.append(time.perf_counter() - start)
+            seconds.append(computed_by_children() - before)
         assert min(seconds) < 1.0
+
+
+def computed_by_children() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime

@@ -1,6 +1,7 @@
 """Where a process finds its place, what it checks before it starts, and how it tells a user's mistake."""
 
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -114,7 +115,7 @@ def test_a_job_of_many_needs_an_address(environment: dict[str, str]) -> None:
 def test_grid_and_file_problems_come_together(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError) as caught:
-        checked_config(str(root / "configs" / "tiny.yaml"), [], world_size=3)
+        checked_config(str(root / "configs" / "tiny.yaml"), [], Launch(rank=0, local_rank=0, world_size=3))
     keys = [problem.partition(":")[0] for problem in caught.value.problems]
     assert keys[0] == "parallel"
     assert keys[1:] == [
@@ -124,6 +125,69 @@ def test_grid_and_file_problems_come_together(root: Path, tmp_path: Path, monkey
         "data.text.chinese.path",
         "data.instructions.facts.path",
     ]
+
+
+@pytest.mark.parametrize(("restarts", "status", "seconds"), [("0", 2, 0), ("1", 1, 600)])
+def test_missing_files_are_a_mistake_at_the_first_start_only(
+    restarts: str,
+    status: int,
+    seconds: float,
+    root: Path,
+    tmp_path: Path,
+    environment: dict[str, str],
+    naps: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Later their file system has gone: it is waited for, and the run ends so that it is started again."""
+    monkeypatch.chdir(tmp_path)
+    environment.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="8", TORCHELASTIC_RESTART_COUNT=restarts)
+    with pytest.raises(SystemExit) as caught:
+        main([str(root / "configs" / "tiny.yaml")])
+    assert caught.value.code == status
+    assert sum(naps) == seconds
+    out, err = capsys.readouterr()
+    assert err.startswith("glm130b: error: data.tokenizer: ")
+    assert ("the next try is in" in out) == bool(seconds)
+
+
+@pytest.mark.parametrize(("restarts", "status", "seconds"), [("0", 2, 0), ("1", 1, 600)])
+def test_a_missing_config_is_a_mistake_at_the_first_start_only(
+    restarts: str,
+    status: int,
+    seconds: float,
+    environment: dict[str, str],
+    naps: list[float],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    environment.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="8", SLURM_RESTART_COUNT=restarts)
+    with pytest.raises(SystemExit) as caught:
+        main(["nowhere.yaml"])
+    assert caught.value.code == status
+    assert sum(naps) == seconds
+    assert capsys.readouterr().err.startswith("glm130b: error: nowhere.yaml: no such file")
+
+
+def test_a_mistake_in_the_config_is_not_waited_for(root: Path, tmp_path: Path, naps: list[float]) -> None:
+    with pytest.raises(UserError, match=r"^parallel: ") as caught:
+        checked_config(
+            str(root / "configs" / "tiny.yaml"),
+            [f"data.tokenizer={tmp_path}/gone"],
+            Launch(rank=0, local_rank=0, world_size=3, restarts=1),
+        )
+    assert caught.value.exit_status == 2
+    assert naps == []
+
+
+@pytest.mark.parametrize(("processes", "status"), [(8, 1), (3, 2)])
+def test_files_that_are_missing_after_a_run_under_torchrun_are_no_mistake(
+    processes: int, status: int, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They were there before it, so they may come back."""
+    monkeypatch.chdir(tmp_path)
+    main_of = runpy.run_path(str(root / "launch" / "torchrun_status.py"))["main"]
+    assert main_of(1, processes, [str(root / "configs" / "tiny.yaml")]) == status
+    assert main_of(1, processes, ["nowhere.yaml"]) == 1
 
 
 @pytest.mark.parametrize(
@@ -188,7 +252,7 @@ def test_the_run_gets_config_and_place_and_its_late_mistake_is_told_alike(
     with pytest.raises(SystemExit) as caught:
         main(["--local_rank=0", "a.yaml", "seed=1"])
     ((config, launch),) = given
-    assert config.given == ("a.yaml", ["seed=1"], 1)
+    assert config.given == ("a.yaml", ["seed=1"], launch)
     assert launch == Launch(rank=0, local_rank=0, world_size=1)
     assert (tmp_path / "runs" / "a").is_dir()  # a restart takes a missing one for a file system that is gone
     assert caught.value.code == 2

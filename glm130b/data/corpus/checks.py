@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glm130b.data.arrays import BoolArray, Int64Array
-from glm130b.data.corpus.durable import FileSummary
 from glm130b.data.corpus.indexed_dataset import IndexedDataset
 from glm130b.data.corpus.origins import Origins
+from glm130b.durable import FileSummary
 
 MEND = "copy the corpus again, or remove the folder and run `glm130b prepare` again"
 # Without the removal, prepare takes a folder whose files have their sizes for whole.

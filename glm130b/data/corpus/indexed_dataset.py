@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from glm130b.config.errors import UserError
+from glm130b.config.errors import UserError, unreadable
 from glm130b.data.arrays import Int64Array
 from glm130b.data.corpus.column import Column
 
@@ -126,7 +126,7 @@ class IndexedDataset:
         try:
             descriptor = os.open(path, os.O_RDONLY)
         except OSError as error:
-            raise UserError(f"{path}: cannot be read ({error.strerror}); {_MEND}") from None
+            raise unreadable(path, error, mend=_MEND) from None
         weakref.finalize(self, os.close, descriptor)
         return descriptor
 

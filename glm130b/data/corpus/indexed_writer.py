@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glm130b.data.arrays import Int64Array
-from glm130b.data.corpus.durable import DurableFile, FileSummary
 from glm130b.data.corpus.indexed_dataset import DTYPE_CODES, HEADER, MAGIC, VERSION, dtype_for
+from glm130b.durable import DurableFile, FileSummary
 
 _BLOCK_SEQUENCES = 1 << 18
 

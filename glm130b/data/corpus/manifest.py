@@ -5,9 +5,10 @@ from typing import Literal
 
 from pydantic import Field, JsonValue
 
-from glm130b.config.errors import UserError
+from glm130b.config.errors import UserError, unreadable
+from glm130b.config.patience import is_gone
 from glm130b.config.section import Section
-from glm130b.data.corpus.durable import FileSummary, replace_durably
+from glm130b.durable import FileSummary, replace_durably
 
 Split = Literal["train", "validation"]
 Kind = Literal["text", "instructions"]
@@ -88,7 +89,9 @@ class Manifest(Section):
         mend = "make the folder with `glm130b prepare`"
         try:
             return cls.model_validate_json((folder / NAME).read_bytes())
-        except OSError:
+        except OSError as error:
+            if is_gone(error):
+                raise unreadable(folder / NAME, error, mend=mend) from None
             other = "or name a Megatron dataset by the name that its .bin and .idx share"
             raise UserError(f"{folder}: has no readable {NAME}; {mend}, {other}") from None
         except ValueError:

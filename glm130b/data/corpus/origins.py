@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from glm130b.config.errors import UserError
+from glm130b.config.errors import unreadable
 from glm130b.data.arrays import Int64Array
 
 TEXT_HASH_BYTES = 16
@@ -54,7 +54,7 @@ class Origins:
         try:
             self.num_documents = path.stat().st_size // RECORD.itemsize
         except OSError as error:
-            raise UserError(f"{path}: cannot be read ({error.strerror}); copy or make the corpus again") from None
+            raise unreadable(path, error, mend="copy or make the corpus again") from None
 
     def read(self, first: int, stop: int) -> OriginArray:
         """The records of documents ``first .. stop``."""

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glm130b.data.arrays import Int64Array
-from glm130b.data.corpus.durable import DurableFile
 from glm130b.data.corpus.indexed_writer import IndexedDatasetWriter
 from glm130b.data.corpus.manifest import Kind, Split, SplitManifest
 from glm130b.data.corpus.origins import RECORD, OriginArray
+from glm130b.durable import DurableFile
 
 SEQUENCES_PER_DOCUMENT: dict[Kind, int] = {"text": 1, "instructions": 2}
 """A text is one sequence that ends in [eod]; an instruction is a prompt and an answer, without one."""

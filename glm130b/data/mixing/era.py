@@ -40,8 +40,11 @@ class Era(Section):
 def continued(eras: Sequence[Era], config: RunConfig, *, samples: int) -> tuple[Era, ...]:
     """The eras of a run that goes on at ``samples`` with this config: one more if the config mixes in another way.
 
-    Without earlier eras the config holds from the start. An era in which nothing was drawn is replaced.
+    Without earlier eras the config holds from the start. An era in which nothing was drawn is replaced, but those
+    to come stay if the config mixes as the last of them: a restart after a rewind mixes as the same process would have.
     """
+    if eras and eras[-1].mixes_as(Era.of(config)):
+        return tuple(eras)
     kept = [era for era in eras if era.from_samples < samples]
     if kept and kept[-1].mixes_as(now := Era.of(config, from_samples=samples)):
         return tuple(kept)

@@ -46,7 +46,7 @@ class Mixture:
 
     def __init__(self, eras: Sequence[Era], *, settled: bool = False) -> None:
         """``settled`` mixes all samples as when the last ramp of the last era has ended; the held-out split does so."""
-        self._eras, self._settled = tuple(eras), settled
+        self.eras, self._settled = tuple(eras), settled
         self._shares = [era_shares(eras[-1], settled=True)] if settled else [era_shares(era) for era in eras]
         self._starts = [era.knots[0] for era in self._shares]
         # In the order in which they come up, so that sources of later eras leave the earlier ones as they are.
@@ -59,7 +59,7 @@ class Mixture:
 
     def __reduce__(self) -> tuple[Callable[[Sequence[Era]], "Mixture"], tuple[Sequence[Era]]]:
         """Pickled as its eras: all else follows from them, and a long ramp has tens of thousands of knots."""
-        return partial(Mixture, settled=self._settled), (self._eras,)
+        return partial(Mixture, settled=self._settled), (self.eras,)
 
     def locate(self, sample: int) -> Draw:
         """The draw of the sample with this index."""

@@ -45,7 +45,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--reject-share", type=_share, default=0.0, help="share of bad documents that may be left out (0)"
     )
     parser.add_argument("--rejects", type=Path, help="file that names them (OUTPUT.rejected.jsonl)")
-    parser.add_argument("--workers", type=_positive, default=None, help="processes (all cores)")
+    parser.add_argument(
+        "--workers", type=_positive, default=None, help="processes of 130 to 330 MiB (all cores); see docs/data.md"
+    )
 
 
 def run(arguments: Namespace) -> int:

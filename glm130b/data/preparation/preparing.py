@@ -5,7 +5,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from glm130b.config.errors import UserError
-from glm130b.data.corpus.durable import sync_folder
 from glm130b.data.corpus.manifest import Inputs, Manifest, SourceFile
 from glm130b.data.preparation.inputs import Request, blake2b
 from glm130b.data.preparation.merging import merge, placed
@@ -16,6 +15,7 @@ from glm130b.data.preparation.shards import remove_all_but
 from glm130b.data.preparation.tokenising import Job
 from glm130b.data.preparation.workers import alone, tokenise_all
 from glm130b.data.tokenizers.tokenizer import Tokenizer
+from glm130b.durable import sync_folder
 
 
 def prepare(

@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glm130b.data.arrays import Int64Array
-from glm130b.data.corpus.durable import DurableFile, sync_folder
 from glm130b.data.corpus.indexed_dataset import dtype_for
 from glm130b.data.corpus.manifest import Kind
 from glm130b.data.corpus.writer import SEQUENCES_PER_DOCUMENT
 from glm130b.data.reading.rejection import Rejection
+from glm130b.durable import DurableFile, sync_folder
 
 Documents = NDArray[np.void]
 """Records of ``document_dtype``."""

@@ -50,12 +50,10 @@ class HuggingFace:
         self._check()
 
     def encode(self, text: str) -> list[int]:
-        tokens: list[int] = self._library.encode(text, add_special_tokens=False).ids
-        return tokens
+        return self._library.encode(text, add_special_tokens=False).ids
 
     def encode_part(self, text: str, *, is_first: bool) -> list[int]:
-        tokens: list[int] = (self._library if is_first else self._inner).encode(text, add_special_tokens=False).ids
-        return tokens
+        return (self._library if is_first else self._inner).encode(text, add_special_tokens=False).ids
 
     def encode_flat(self, texts: Sequence[str]) -> tuple[Int32Array, Int64Array]:
         batch = [self.encode(text) for text in texts]  # the library's own batch starts threads

@@ -41,8 +41,7 @@ class SentencePieces:
     def encode(self, text: str) -> list[int]:
         if self._is_misread(text):
             return self.encode_part(text, is_first=True)
-        tokens: list[int] = self._processor.encode(self._write(text))
-        return tokens
+        return self._processor.encode(self._write(text))
 
     def encode_part(self, text: str, *, is_first: bool) -> list[int]:
         tokens: list[int] = []

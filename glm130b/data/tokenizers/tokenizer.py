@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from glm130b.config.errors import UserError
+from glm130b.config.errors import UserError, unreadable
 from glm130b.data.arrays import Int32Array, Int64Array
 from glm130b.data.tokenizers.hugging_face import HuggingFace
 from glm130b.data.tokenizers.icetk import Icetk, is_icetk
@@ -49,7 +49,7 @@ class Tokenizer:
             return cls(Path(path).read_bytes())
         except OSError as error:
             mend = "make it with `glm130b tokenizer train --output ...` or mend the path"
-            raise UserError(f"tokenizer {path}: cannot be read ({error.strerror}); {mend}") from None
+            raise unreadable(f"tokenizer {path}", error, mend=mend) from None
         except ValueError as error:
             mend = "name a model of `glm130b tokenizer train`, another SentencePiece model or a tokenizer.json"
             raise UserError(f"tokenizer {path}: {error}; {mend}") from None

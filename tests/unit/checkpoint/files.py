@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 from glm130b.checkpoint.folder import CheckpointFolder
-from glm130b.data.corpus.durable import FileSummary
+from glm130b.durable import FileSummary
 
 
 def write_checkpoint(folder: CheckpointFolder, step: int, content: str = "whole") -> Path:

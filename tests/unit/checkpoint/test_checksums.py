@@ -1,4 +1,4 @@
-"""Every damage is told by the name of its file; a file system that is gone is none."""
+"""Every damage is told by the name of its file; a file that cannot be read here and now is none."""
 
 import errno
 import json
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from glm130b.checkpoint import checksums
 from glm130b.checkpoint.checksums import verify
 from glm130b.checkpoint.folder import CheckpointFolder
 from tests.unit.checkpoint.files import write_checkpoint
@@ -91,14 +92,35 @@ def test_the_parts_of_all_ranks_are_all_files(checkpoint: Path) -> None:
     assert [problem for part in parts for problem in part] == verify(checkpoint)
 
 
-@pytest.mark.parametrize("code", [errno.EIO, errno.ESTALE, errno.ENOTCONN])
-def test_a_file_system_that_is_gone_is_no_damage(checkpoint: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
-    def gone(self: Path, **_: object) -> None:
-        raise OSError(code, "gone", str(self))
+def test_a_next_try_reads_no_good_file_again(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A damaged one it does: trouble of the file system may have looked like damage."""
+    read: list[str] = []
+    sha256 = checksums._sha256
+    monkeypatch.setattr(checksums, "_sha256", lambda file: (read.append(file.name), sha256(file))[1])
+    flip_a_bit(checkpoint / "run.json")
+    good: set[Path] = set()
+    assert verify(checkpoint, good=good) == verify(checkpoint, good=good) != []
+    assert read == ["__0_0.distcp", "run.json", "tensors.json", "run.json"]
+    assert good == {checkpoint / "__0_0.distcp", checkpoint / "tensors.json"}
 
-    monkeypatch.setattr(Path, "stat", gone)
-    with pytest.raises(OSError, match="gone"):
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ESTALE, errno.EACCES, errno.EMFILE, errno.ENOMEM])
+@pytest.mark.parametrize("name", ["checksums.json", "__0_0.distcp"])
+def test_what_cannot_be_read_is_no_damage(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, name: str, code: int
+) -> None:
+    """It is named, although the error of a read names no file."""
+
+    def failing(function: Callable[[Path], object]) -> Callable[[Path], object]:
+        def read(file: Path) -> object:
+            if file.name == name:
+                raise OSError(code, "no")
+            return function(file)
+
+        return read
+
+    monkeypatch.setattr(Path, "read_bytes", failing(Path.read_bytes))
+    monkeypatch.setattr(checksums, "_sha256", failing(checksums._sha256))
+    with pytest.raises(OSError, match="no") as caught:
         verify(checkpoint)
-    monkeypatch.setattr(Path, "read_bytes", gone)
-    with pytest.raises(OSError, match="gone"):
-        verify(checkpoint)
+    assert (caught.value.errno, caught.value.filename) == (code, str(checkpoint / name))

@@ -19,7 +19,7 @@ from glm130b.checkpoint.layout import Layout
 from glm130b.checkpoint.lock import RunLock
 from glm130b.config.errors import UserError
 from glm130b.config.interventions import Intervention, SkipRange
-from glm130b.data.corpus.durable import FileSummary
+from glm130b.durable import FileSummary
 from glm130b.training.progress import Progress
 from glm130b.training.stability.memory import Memory
 from tests.harness.checkpoints import save_small
@@ -205,16 +205,34 @@ def test_prune_leaves_a_run_at_work_alone(folder: CheckpointFolder, named: str) 
     assert names(folder.path) == ["latest", "step-00000020"]
 
 
-def test_prune_tells_what_was_set_aside(folder: CheckpointFolder, capsys: pytest.CaptureFixture[str]) -> None:
+def test_prune_removes_what_was_set_aside_when_it_is_told_to(
+    folder: CheckpointFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
     save_small(folder, 10, 20, 30)
     folder.set_aside(folder.at(10))
     folder.set_aside(folder.at(20), "abandoned")
-    assert run("prune", folder.path, "--keep-last", 1) == 0
-    assert re.sub(r"\d+\.\d kB", "N kB", capsys.readouterr().out).splitlines() == [
-        "abandoned-step-00000020, N kB, was set aside and stays; remove it by hand once nobody needs it",
-        "damaged-step-00000010, N kB, was set aside and stays; remove it by hand once nobody needs it",
+
+    def told(*words: str) -> list[str]:
+        assert run("prune", folder.path, "--keep-last", 1, *words) == 0
+        return re.sub(r"\d+\.\d kB", "N kB", capsys.readouterr().out).splitlines()
+
+    assert told() == [
+        "abandoned-step-00000020, N kB, was set aside and stays; --set-aside removes it, too",
+        "damaged-step-00000010, N kB, was set aside and stays; --set-aside removes it, too",
         f"{folder.path}: 1 checkpoints stay, 0 B freed",
     ]
+    before = names(folder.path)
+    would = told("--set-aside", "--dry-run")
+    assert names(folder.path) == before
+    assert would == [
+        "would remove abandoned-step-00000020, N kB",
+        "would remove damaged-step-00000010, N kB",
+        f"{folder.path}: 1 checkpoints stay, N kB to be freed",
+    ]
+    assert told("--set-aside") == [
+        line.replace("would remove", "removed").replace("to be freed", "freed") for line in would
+    ]
+    assert names(folder.path) == ["latest", "step-00000030"]
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "x"])

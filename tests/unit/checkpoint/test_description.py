@@ -1,5 +1,6 @@
 """What run.json says, and which runs may go on from it."""
 
+import errno
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -8,10 +9,11 @@ from typing import Any
 import pytest
 
 from glm130b.checkpoint.description import Description, plain
-from glm130b.config.errors import UserError
+from glm130b.config.errors import FileSystemGone, UserError
 from glm130b.config.sections import RunConfig
-from glm130b.data.mixing.era import continued
-from glm130b.training.progress import Progress
+from glm130b.config.stability import LossRule, StabilityConfig
+from glm130b.data.mixing.era import Era, continued
+from glm130b.training.progress import Level, Progress
 from tests.harness.synthetic import small_config
 
 
@@ -113,6 +115,50 @@ def test_steps_cannot_be_skipped_once_batch_sizes_have_changed() -> None:
         saved.check_continues(small_config(batch=larger, data=ahead), "abc")
 
 
+def test_batch_sizes_of_the_past_are_kept(tmp_path: Path) -> None:
+    progress = Progress().after_step(8, applied=True).after_step(16, applied=True)
+    (tmp_path / "run.json").write_text(replace(described(), progress=progress).to_json())
+    assert Description.read(tmp_path).progress.levels == progress.levels == (Level(0, 0, 8), Level(1, 8, 16))
+
+
+def reading(*names: str) -> RunConfig:
+    """A run on text sources of equal weight."""
+    sources = {name: {"path": name, "weight": {"start": 1.0, "end": 1.0}} for name in names}
+    return small_config(data={"text": sources}, objective={"instruction_share": {"start": 0.0, "end": 0.0}})
+
+
+def test_a_source_that_was_drawn_from_stays_the_same_corpus(tmp_path: Path) -> None:
+    """Wherever it lies; one that has not been drawn from may still become another."""
+    config = reading("books", "code")
+    eras = continued(continued((), config, samples=0), reading("books", "code", "poems"), samples=24)
+    corpora = {f"data.text.{name}": f"1 bytes ({name})" for name in ("books", "code", "poems")}
+    saved = replace(described(), config=plain(config), corpora=corpora, eras=eras)
+    (tmp_path / "run.json").write_text(saved.to_json())
+    saved = Description.read(tmp_path)
+    now = reading("books", "code", "poems")
+    saved.check_continues(now, "abc", corpora)
+    saved.check_continues(now, "abc", corpora | {"data.text.poems": "another"})
+    with pytest.raises(UserError, match=r"^data\.text\.code\.path: code is not the corpus that the run has drawn from"):
+        saved.check_continues(now, "abc", corpora | {"data.text.code": "another"})
+
+
+def test_a_checkpoint_from_before_corpora_were_told_refuses_none(tmp_path: Path) -> None:
+    config = reading("books")
+    older = json.loads(replace(described(), config=plain(config), eras=(Era.of(config),)).to_json())
+    del older["corpora"], older["progress"]["levels"]
+    (tmp_path / "run.json").write_text(json.dumps(older))
+    Description.read(tmp_path).check_continues(config, "abc", {"data.text.books": "any"})
+
+
+def test_what_a_rewind_may_draw_from_stays_named() -> None:
+    before, now = reading("books", "code"), reading("books")
+    saved = replace(described(), config=plain(before), eras=(Era.of(before),))
+    saved.check_continues(now, "abc", {})
+    rewinds = now.model_copy(update={"stability": StabilityConfig(loss=LossRule(actions=("rewind",)))})
+    with pytest.raises(UserError, match=r"^data\.text\.code: was drawn from, and the stability guard may rewind"):
+        saved.check_continues(rewinds, "abc", {})
+
+
 def test_what_is_held_out_stays_held_out() -> None:
     def holding_out(**shares: float) -> RunConfig:
         weight = {"start": 1.0, "end": 1.0}
@@ -124,3 +170,22 @@ def test_what_is_held_out_stays_held_out() -> None:
     saved.check_continues(holding_out(code=0.2), "abc")
     with pytest.raises(UserError, match=r"data\.text\.books\.held_out_share: 0\.05 now, 0\.1 in the checkpoint"):
         saved.check_continues(holding_out(books=0.05), "abc")
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "mend"),
+    [
+        (errno.ESTALE, FileSystemGone, "bring its file system back"),
+        (errno.ENOENT, UserError, "point `latest` at another checkpoint"),
+    ],
+)
+def test_a_file_system_that_is_gone_is_no_mistake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, kind: type[UserError], mend: str
+) -> None:
+    def read_text(path: Path, **_: object) -> None:
+        raise OSError(code, "no answer", str(path))
+
+    monkeypatch.setattr(Path, "read_text", read_text)
+    with pytest.raises(UserError, match=rf"run\.json: cannot be read \(no answer\); {mend}") as caught:
+        Description.read(tmp_path)
+    assert type(caught.value) is kind

@@ -223,6 +223,17 @@ def test_the_newest_and_every_nth_stay(
     assert names(folder.path) == ["latest", *(f"step-{step:08d}" for step in kept)]
 
 
+def test_every_file_that_goes_is_told(folder: CheckpointFolder) -> None:
+    for step in (10, 20, 30):
+        write_checkpoint(folder, step)
+    (folder.path / "step-00000010" / "more").mkdir()
+    (folder.path / "step-00000010" / "more" / "notes").touch()
+    told: list[int] = []
+    folder.retain(keep_last=1, keep_every_steps=None, advance=lambda: told.append(len(names(folder.path))))
+    assert len(told) == 2 * len(WHOLE) + 1
+    assert names(folder.path) == ["latest", "step-00000030"]
+
+
 def test_a_run_that_was_taken_back_keeps_where_it_stands(folder: CheckpointFolder) -> None:
     for step in (10, 30, 40, 20):
         write_checkpoint(folder, step)
@@ -238,6 +249,26 @@ def test_a_run_that_was_taken_back_does_not_mix_two_pasts(folder: CheckpointFold
     write_checkpoint(folder, 41250, "second past")
     assert steps(folder.candidates()) == steps(folder.whole())[::-1] == [41250, 41000]
     assert content(folder.path / "abandoned-step-00041233") == "first past"
+
+
+def test_what_was_abandoned_goes_once_the_run_has_left_it_behind(folder: CheckpointFolder) -> None:
+    for number in ("", "-2"):
+        for step in (20, 40):
+            write_checkpoint(folder, step, f"past{number}")
+        folder.go_back_to(folder.path / "step-00000020")
+    folder.set_aside(write_checkpoint(folder, 30))  # damaged: that is no past
+    set_aside = ["abandoned-step-00000040", "abandoned-step-00000040-2", "damaged-step-00000030"]
+    for step in (30, 40, 50):  # of these only one is above 40
+        write_checkpoint(folder, step)
+        assert folder.retain(keep_last=2, keep_every_steps=None) == (
+            [] if step == 30 else [folder.path / f"step-{step - 20:08d}"]
+        )
+        assert [path.name for path in folder.aside()] == set_aside
+    write_checkpoint(folder, 60)
+    assert folder.left_behind(keep_last=None) == folder.left_behind(keep_last=9) == []
+    gone = folder.retain(keep_last=2, keep_every_steps=None)
+    assert [path.name for path in gone] == ["step-00000040", *set_aside[:2]]
+    assert names(folder.path) == ["damaged-step-00000030", "latest", "step-00000050", "step-00000060"]
 
 
 def test_half_a_deletion_leaves_nothing_that_looks_whole(

@@ -47,7 +47,7 @@ def test_a_second_run_is_told_of_the_first(tmp_path: Path) -> None:
         began = time.monotonic()
         with pytest.raises(UserError) as raised:
             RunLock.take(tmp_path, patience_seconds=0.3)
-        assert 0.3 <= time.monotonic() - began < 3
+        assert 0.3 <= time.monotonic() - began < 30
         start = json.loads((tmp_path / "lock").read_text())["start"]
         (problem,) = raised.value.problems
         assert problem == (
@@ -59,7 +59,7 @@ def test_a_second_run_is_told_of_the_first(tmp_path: Path) -> None:
 def test_the_kernel_takes_it_back_at_any_death(tmp_path: Path) -> None:
     with holder(tmp_path) as (process, _):
         threading.Timer(0.3, process.kill).start()
-        lock = RunLock.take(tmp_path, patience_seconds=20)  # meets its past, which then dies
+        lock = RunLock.take(tmp_path, patience_seconds=60)  # meets its past, which then dies
         assert process.wait() == -signal.SIGKILL
     assert json.loads((tmp_path / "lock").read_text())["pid"] == os.getpid()
     assert lock.warning is None
@@ -72,7 +72,7 @@ def test_a_child_that_outlives_the_run_does_not_hold_it(tmp_path: Path) -> None:
             process.kill()
             process.wait()
             os.kill(int(child), 0)  # lives
-            RunLock.take(tmp_path, patience_seconds=5).release()  # it may not have been scheduled yet since its birth
+            RunLock.take(tmp_path, patience_seconds=60).release()  # it may not have been scheduled yet since its birth
         finally:
             os.kill(int(child), signal.SIGKILL)
 

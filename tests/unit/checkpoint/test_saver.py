@@ -9,96 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from glm130b.checkpoint import patience, saver
-from glm130b.checkpoint.saver import BROKEN, FAILED, IDLE, WRITING, WRITTEN, Saver
+from glm130b.checkpoint import saver
+from glm130b.checkpoint.saver import BROKEN, FAILED, IDLE, WRITING, WRITTEN
 from glm130b.checkpoint.storage import SaveFailed
-from glm130b.config.sections import CheckpointConfig
-from glm130b.training.metrics import Record
-from glm130b.training.progress import Progress
-
-LAST = 1000
-
-
-class Store:
-    """Writes the steps that it copies, and fails or waits when told to."""
-
-    def __init__(self) -> None:
-        self.state = 0
-        self.saved: list[int] = []
-        self.retained: list[tuple[int | None, int | None]] = []
-        self.go_on = threading.Event()
-        self.go_on.set()
-        self.failures = 0
-        self.renewed = 0
-
-    def renew_writers(self) -> None:
-        self.renewed += 1
-
-    def live(self) -> list[int]:
-        return [self.state]
-
-    def copy(self) -> list[int]:
-        return [self.state]
-
-    def write(self, slices: list[int], *, step: int, description: str) -> None:
-        self.go_on.wait(10)
-        if self.failures:
-            self.failures -= 1
-            raise SaveFailed("rank 3: [Errno 28] No space left on device")
-        assert slices == [step] == [int(description)]
-        self.saved += slices
-
-    def retain(self, *, keep_last: int | None, keep_every_steps: int | None) -> None:
-        self.retained.append((keep_last, keep_every_steps))
-
-
-class Run:
-    """A saver in a run of one process, step by step."""
-
-    def __init__(
-        self, monkeypatch: pytest.MonkeyPatch, start: int = 0, *, retry_step: int | None = None, **config: Any
-    ) -> None:
-        self.store = Store()
-        self.told: list[tuple[str, int, str]] = []
-        self.phases: list[str] = []
-        self.pauses: list[float] = []
-        self.expected: list[float] = []
-        self.step = start
-        journal: Any = self
-        store: Any = self.store
-        describe: Callable[[Progress], Any] = lambda progress: SimpleNamespace(to_json=lambda: str(progress.step))  # noqa: E731
-        monkeypatch.setattr(saver, "told_by_all", lambda numbers, topology: torch.tensor([numbers]).double())
-        monkeypatch.setattr(patience.time, "sleep", self.pauses.append)
-        self.saver = Saver(
-            store,
-            describe,
-            config=CheckpointConfig(**{"every_steps": 3, "retry_after_steps": 1, "patience_seconds": 7.0, **config}),
-            train_samples=LAST,
-            topology=torch,  # type: ignore[arg-type]  (nobody asks for it here)
-            journal=journal,
-            retry_step=retry_step,
-            expect=self.expected.append,
-            enter=self.phases.append,
-        )
-        self.saver.before_training(Progress(step=start))
-
-    def tell(self, event: Any) -> None:
-        self.told.append((event.name, event.step, event.message))
-
-    def take_step(self, *, is_last: bool = False) -> float:
-        """What the saver said after it."""
-        self.step += 1
-        self.store.state = self.step
-        progress = self.progress(is_last=is_last)
-        self.saver.after_step(progress, Record("train", self.step, 0, {}))
-        if self.store.go_on.is_set() and self.saver._save:
-            self.saver._save.error()  # its thread has come to its end
-        said = self.saver.say()
-        self.saver.hear(torch.tensor([said]).double(), progress)
-        return said
-
-    def progress(self, *, is_last: bool = False) -> Progress:
-        return Progress(step=self.step, samples=LAST if is_last else self.step)
+from tests.unit.checkpoint.saver_run import STALL, Run
 
 
 @pytest.mark.parametrize("asynchronous", [True, False])
@@ -210,7 +124,11 @@ def test_saving_now_waits_for_the_one_under_way(monkeypatch: pytest.MonkeyPatch)
     run.saver.save_now(run.progress())
     assert run.store.saved == [3, 4]
     assert run.saver.say() == IDLE
-    assert run.phases == ["saving step 3", "waiting for the checkpoint of step 3", "saving step 4"]
+    assert list(dict.fromkeys(run.phases)) == [
+        "saving step 3",
+        "waiting for the checkpoint of step 3",
+        "saving step 4",
+    ]
 
 
 def test_what_was_restored_is_saved_already(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,6 +180,123 @@ def test_any_error_of_a_save_is_told_and_leaves_the_run(monkeypatch: pytest.Monk
         ("checkpoint failed", 4, "step 4: no room; the next try is after step 5"),
     ]
     assert run.store.renewed == 2
+
+
+class Saving:
+    """One rank of four while they save step 3, heard as the test tells it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, rank: int) -> None:
+        self.run, self.now = Run(monkeypatch, start=3, rank=rank), 0.0
+        monkeypatch.setattr(saver, "time", SimpleNamespace(perf_counter=lambda: self.now))
+        self.save = self.run.saver._save = saver._Save(3, patience_seconds=STALL)
+        self.deleting, self.told = False, 0
+
+    def hear(self, *shares: float, seconds: float = 10.0) -> None:
+        """``seconds`` later, what share of its part every rank has written; the first may be ``deleting`` files."""
+        self.now += seconds
+        self.told += self.deleting
+        told = WRITING + torch.tensor(shares).double() / 2
+        told[0] += self.told
+        self.run.saver.hear(told, self.run.progress())
+
+
+HANGS = r"step 3 hangs on rank \d: nothing of it has been written and nothing deleted for 60 s "
+
+
+@pytest.mark.parametrize(
+    ("shares", "culprit"),
+    [
+        ((1.0, 1.0, 0.5, 0.75), 2),
+        ((0.0, 0.0, 0.0, 0.0), 0),
+        ((1.0, 1.0, 1.0, 1.0), 0),
+        ((1.0, 2 * (WRITTEN - WRITING)), 0),
+    ],
+)
+def test_a_save_that_hangs_ends_the_job_by_the_name_of_the_rank_that_hangs(
+    monkeypatch: pytest.MonkeyPatch, shares: tuple[float, ...], culprit: int
+) -> None:
+    for rank in range(len(shares)):
+        saving = Saving(monkeypatch, rank)
+        for _ in range(7):  # what is heard first is news
+            saving.hear(*shares)
+        if rank == culprit:
+            with pytest.raises(RuntimeError, match=HANGS.replace(r"\d", str(rank))):
+                saving.hear(*shares)
+        else:
+            saving.hear(*shares)
+
+
+def test_a_long_save_on_which_some_rank_writes_does_not_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    saving = Saving(monkeypatch, rank=0)
+    for hundredths in range(100):
+        for _ in range(5):
+            saving.hear(0.0, hundredths / 100, 1.0)
+    assert saving.save.age_seconds > 50 * STALL
+
+
+@pytest.mark.parametrize("shares", [(0.0, 0.0), (1.0, 1.0), (1.0, 2 * (WRITTEN - WRITING))])
+def test_a_save_that_deletes_many_files_does_not_hang_until_that_does(
+    monkeypatch: pytest.MonkeyPatch, shares: tuple[float, ...]
+) -> None:
+    """Leftovers before it, and after it what it replaces and old checkpoints: the first rank does, all wait for it."""
+    saving = Saving(monkeypatch, rank=0)
+    saving.deleting = True
+    for _ in range(100):
+        saving.hear(*shares)
+    saving.deleting = False
+    for _ in range(6):
+        saving.hear(*shares)
+    with pytest.raises(RuntimeError, match=HANGS.replace(r"\d", "0")):
+        saving.hear(*shares)
+
+
+def test_a_job_that_was_suspended_has_no_save_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    saving = Saving(monkeypatch, rank=0)
+    saving.hear(0.5)
+    saving.hear(0.5, seconds=1000 * STALL)
+    for _ in range(4):  # the pause counts for 18 s
+        saving.hear(0.5)
+    with pytest.raises(RuntimeError, match=HANGS):
+        saving.hear(0.5)
+
+
+def test_who_waits_for_a_save_that_hangs_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(monkeypatch)
+    run.store.go_on.clear()
+    for _ in range(3):
+        run.take_step()
+    begun, seconds = time.perf_counter(), iter(range(0, 100_000, 10))
+    clock = SimpleNamespace(perf_counter=lambda: begun + next(seconds), sleep=run.pauses.append)
+    with monkeypatch.context() as patch:
+        patch.setattr(saver, "time", clock)
+        with pytest.raises(RuntimeError, match=HANGS):
+            run.saver.save_now(run.progress())
+    run.store.go_on.set()
+    assert run.phases.count("waiting for the checkpoint of step 3") == len(run.pauses) + 1  # it moves
+
+
+def test_it_says_how_much_of_its_part_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    run, said = Run(monkeypatch), list[float]()
+
+    def come_so_far() -> None:
+        said.append(run.saver.say() - WRITING)
+
+    def write(slices: list[int], *, advance: Callable[[float], None], **_: Any) -> None:
+        for share in (0.0, 0.25, 1.0):  # a leftover, a piece, the rest
+            advance(share)
+            come_so_far()
+
+    def retain(*, advance: Callable[[], None], **_: Any) -> None:
+        for _ in range(2):
+            advance()
+            come_so_far()
+
+    monkeypatch.setattr(run.store, "write", write)
+    monkeypatch.setattr(run.store, "retain", retain)
+    run.saver._start(run.progress())
+    assert run.saver._save
+    assert run.saver._save.error() is None
+    assert said == [1.0, 2.125, 3.5, 4.5, 5.5]
 
 
 def test_who_fails_alone_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

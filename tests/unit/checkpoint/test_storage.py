@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 
+from glm130b.checkpoint import storage
 from glm130b.checkpoint.checksums import verify
 from glm130b.checkpoint.folder import CheckpointFolder
 from glm130b.checkpoint.layout import Layout
 from glm130b.checkpoint.planner import Slice, SliceSavePlanner
 from glm130b.checkpoint.storage import SaveFailed, load_slices, save_slices
 from glm130b.config.errors import UserError
-from glm130b.data.corpus.durable import DurableFile
+from glm130b.durable import DurableFile
 
 pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")  # no job here
 
@@ -23,7 +25,7 @@ MATRIX = torch.arange(12, dtype=torch.float32).view(3, 4)
 VECTOR = torch.arange(5, dtype=torch.float32) / 7
 
 
-def save(folder: CheckpointFolder, step: int = 1) -> Path:
+def save(folder: CheckpointFolder, step: int = 1, advance: Callable[[float], None] = lambda share: None) -> Path:
     """A matrix in two chunks, the first of which is not contiguous in memory, and a vector in one."""
     slices = [
         Slice("master/a", (3, 4), (0, 0), MATRIX[:, :1], True),
@@ -31,13 +33,39 @@ def save(folder: CheckpointFolder, step: int = 1) -> Path:
         Slice("exp_avg/b", (5,), (0,), VECTOR, True),
     ]
     folder.create()
-    save_slices(SliceSavePlanner(slices), folder, step=step, description="{}")
+    save_slices(SliceSavePlanner(slices), folder, step=step, description="{}", advance=advance)
     return folder.at(step)
 
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
     return save(CheckpointFolder(tmp_path))
+
+
+def test_every_piece_on_the_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slices of 12, 36 and 20 bytes, in pieces of 16 at most."""
+    monkeypatch.setattr(storage, "_SYNC_BYTES", 16)
+    told: list[str | float] = []
+    sync = DurableFile.sync
+
+    def synced(file: DurableFile) -> None:
+        sync(file)
+        if file.path.name.startswith("__"):
+            told.append("synced")
+
+    monkeypatch.setattr(DurableFile, "sync", synced)
+    checkpoint = save(CheckpointFolder(tmp_path), advance=told.append)
+    assert told == ["synced", 28 / 68, "synced", 44 / 68, "synced", 64 / 68, "synced", 1.0]
+    assert verify(checkpoint) == []
+
+
+def test_every_file_that_goes_is_told(tmp_path: Path) -> None:
+    """Of an earlier kill's leftovers before anything is written, of what the save replaces behind it."""
+    folder, told = CheckpointFolder(tmp_path), list[float]()
+    save(folder)
+    (folder.begin(7) / "half").touch()
+    save(folder, advance=told.append)
+    assert told == [0.0, 1.0, *[1.0] * 4]
 
 
 def test_a_checkpoint_is_numbers_and_json(checkpoint: Path) -> None:

@@ -47,7 +47,7 @@ def test_run_json_tells_what_the_run_was(tmp_path: Path) -> None:
     config = small_config()
     progress, counters = run_distributed(save, 1, config, tmp_path)[0]
     described = json.loads((tmp_path / "step-00000003" / "run.json").read_text())
-    assert described["progress"] == asdict(progress)
+    assert described["progress"] == json.loads(json.dumps(asdict(progress)))
     assert (progress.step, progress.samples, progress.applied_updates) == (3, 24, 3)
     assert progress.clipped_updates + progress.unclipped_updates == 3
     assert described["counters"] == counters == {"optimizer_step": 3.0, "loss_scaler": {}}

@@ -1,5 +1,6 @@
 """Rows of real corpora: text can be rebuilt from them, shares hold, and nothing depends on who asks when."""
 
+import errno
 import json
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from glm130b.config.errors import UserError
+from glm130b.config.errors import FileSystemGone, UserError
 from glm130b.config.sections import RunConfig
 from glm130b.data.corpus.corpus import Corpus
 from glm130b.data.dataset import OBJECTIVES, GLMDataset
@@ -123,7 +124,8 @@ def test_a_mixture_that_changes_on_the_way_leaves_the_past_alone(run_config: Bui
     ordinals = [draw.ordinal for draw in map(later.mixture.locate, range(160)) if draw.source == "text"]
     assert ordinals == list(range(len(ordinals)))  # no row is left out or met again
 
-    going_on = GLMDataset.open(changed, split="train").mixed_as(eras)  # which needs no instructions any more
+    unnamed = run_config(objective=shares, data={"instructions": {}})  # it needs none of them any more
+    going_on = GLMDataset.open(unnamed, split="train", eras=eras)
     assert all(same(going_on[sample], later[sample]) for sample in range(60, 100))
     past = next(sample for sample in range(60) if dataset[sample].objective == "instruction")
     with pytest.raises(UserError, match="pairs: was drawn from here"):
@@ -198,6 +200,20 @@ def test_all_problems_are_reported_with_their_keys(run_config: Build, folder: Pa
     assert kind.startswith("data.text.pairs.path: ")
     assert "holds instructions, not text" in kind
     assert broken.startswith("data.instructions.broken.path: ")
+
+
+def test_a_corpus_whose_file_system_is_gone_is_no_mistake(run_config: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends the run so that it is started again."""
+
+    def read(file: Path, read: Callable[[Path], bytes] = Path.read_bytes) -> bytes:
+        if file.name == "manifest.json":
+            raise OSError(errno.ESTALE, "Stale file handle", str(file))
+        return read(file)
+
+    config = run_config()
+    monkeypatch.setattr(Path, "read_bytes", read)
+    with pytest.raises(FileSystemGone, match=r"manifest\.json: cannot be read \(Stale file handle\); bring its file"):
+        GLMDataset.open(config, split="train")
 
 
 def test_a_corpus_shorter_than_a_row_says_so(run_config: Build) -> None:

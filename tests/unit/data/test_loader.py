@@ -59,6 +59,17 @@ class SlowRows(SyntheticRows):
         return super().__getitem__(sample_index)
 
 
+class MarkedRows(SyntheticRows):
+    """A row that has been built leaves a file of its number."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __getitem__(self, sample_index: int) -> Row:
+        (self._folder / str(sample_index)).touch()
+        return super().__getitem__(sample_index)
+
+
 class UnmendedRows(SyntheticRows):
     """Every row meets a file that the user has to mend."""
 
@@ -139,14 +150,13 @@ def test_workers_stay_while_the_steps_are_as_foreseen() -> None:
     assert started == [0]
 
 
-def test_rows_are_built_ahead() -> None:
-    rows = loader(2, SlowRows())
-    steps = steps_from(0)
-    list(rows.micro_batches(next(steps)))
-    time.sleep(1.0)  # the model computes
-    waited = rows.seconds_waited
-    list(rows.micro_batches(next(steps)))
-    assert rows.seconds_waited - waited < 0.06  # building its four rows takes 0.08 s
+def test_rows_are_built_ahead(tmp_path: Path) -> None:
+    rows = loader(2, MarkedRows(tmp_path))
+    list(rows.micro_batches(range(STEP)))
+    deadline = time.monotonic() + 60
+    while not all((tmp_path / row).exists() for row in ("10", "11", "14", "15")):  # the next step's
+        assert time.monotonic() < deadline, sorted(path.name for path in tmp_path.iterdir())
+        time.sleep(0.02)
     rows.close()
 
 
@@ -191,11 +201,11 @@ def test_workers_end_with_a_trainer_that_is_killed(root: Path, how: signal.Signa
     children = psutil.Process(trainer.pid).children(recursive=True)
     assert len(children) >= 2
     trainer.send_signal(how)
-    _, alive = psutil.wait_procs(children, timeout=20)
+    _, alive = psutil.wait_procs(children, timeout=60)
     for process in alive:
         process.kill()
     assert not alive
-    trainer.wait(timeout=10)
+    trainer.wait(timeout=60)
     trainer.stdout.close()
 
 

@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -85,8 +86,8 @@ def test_it_finds_what_is_drawn_with_replacement_too(words: list[str], capsys: p
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
-        (["--step", "30"], "--step 30: the run has steps 0 .. 29"),
-        (["--step", "-1"], "--step -1: the run has steps 0 .. 29"),
+        (["--step", "30"], "--step 30: the steps known of the run are 0 .. 29"),
+        (["--step", "-1"], "--step -1: the steps known of the run are 0 .. 29"),
         (["--step", "1", "--rank", "8"], "--rank 8: the job has processes 0 .. 7"),
         (["--step", "1", "--rank", "0", "parallel.data=null"], "--rank: parallel.data is open"),
         (["--find", "0" * 32], f"--find {'0' * 32}: no training document has this hash"),
@@ -104,6 +105,45 @@ def test_a_hash_is_32_hex_digits(words: list[str], capsys: pytest.CaptureFixture
     assert "abc is no text hash, which has 32 hex digits" in capsys.readouterr().err
 
 
+def save(run: list[str], progress: Progress, **described: Any) -> None:
+    """The checkpoint of a run that stands there."""
+    config = load_config(run[1], run[2:])
+    eras = continued((), config, samples=0)
+    description = Description(progress, {}, plain(config), "", eras=eras, **described)
+    checkpoints = CheckpointFolder(Path(config.folder) / config.name / "checkpoints")
+    checkpoints.create()
+    (checkpoints.begin(progress.step) / "tensors.json").touch()
+    checkpoints.commit(progress.step, description.to_json(), {})
+
+
+def test_a_step_keeps_its_samples_when_the_batch_size_changes(
+    words: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    run = [*words, f"folder={tmp_path}"]
+    before = printed(capsys, *run, "--step", "5")
+    progress = Progress()
+    for _ in range(10):
+        progress = progress.after_step(8, applied=True)
+    save(run, progress)
+    larger = [*run, "batch.global_size=16"]
+    assert printed(capsys, *larger, "--step", "5") == before
+    assert printed(capsys, *larger, "--step", "10").startswith("step 10 takes samples 80 .. 95\n")
+    (sample, text_hash) = re.findall(r"sample (\d+): .*\n  1\. \S+ \(hash (\w{32})\)", before)[0]
+    assert f"sample {sample} of step 5" in printed(capsys, *larger, "--find", text_hash)
+
+
+def test_steps_that_no_checkpoint_tells_are_not_guessed(
+    words: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Those of an older version, or of before an import."""
+    run = [*words, f"folder={tmp_path}"]
+    text_hash = re.findall(r"hash (\w{32})", printed(capsys, *run, "--step", "0"))[0]
+    save(run, Progress(10, 100))
+    assert "--step 5: the steps known of the run are 10 .. 27" in refused(capsys, *run, "--step", "5")
+    assert printed(capsys, *run, "--step", "10").startswith("step 10 takes samples 100 .. 107\n")
+    assert "of a step that is not known" in printed(capsys, *run, "--find", text_hash)
+
+
 def test_it_knows_the_steps_that_the_stability_guard_passed_over(
     words: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -111,12 +151,7 @@ def test_it_knows_the_steps_that_the_stability_guard_passed_over(
     (begin, end), reason = (5, 8), "loss 9 is 20 deviations above the median 3"
     skip = SkipRange(from_step=begin, steps=end - begin)
     memory = Memory(interventions=(Intervention(from_samples=8 * end, skip=skip, reason=reason),))
-    config = load_config(run[1], run[2:])
-    description = Description(Progress(20, 160), {}, plain(config), "", continued((), config, samples=0), guard=memory)
-    checkpoints = CheckpointFolder(tmp_path / config.name / "checkpoints")
-    checkpoints.create()
-    (checkpoints.begin(20) / "tensors.json").touch()
-    checkpoints.commit(20, description.to_json(), {})
+    save(run, Progress(20, 160), guard=memory)
     for step in (begin - 1, begin, end - 1, end):
         page = printed(capsys, *run, "--step", str(step))
         assert (f"it is passed over (by the stability guard: {reason})" in page) == (begin <= step < end)

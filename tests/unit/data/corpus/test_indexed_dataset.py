@@ -1,5 +1,6 @@
 """The reader: it reads what Megatron-core wrote, and names what is wrong with what it cannot read."""
 
+import errno
 import pickle
 import struct
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 import torch
 from megatron.core.datasets.indexed_dataset import IndexedDatasetBuilder
 
-from glm130b.config.errors import UserError
+from glm130b.config.errors import FileSystemGone, UserError
 from glm130b.data.corpus import indexed_dataset as module
 from glm130b.data.corpus.indexed_dataset import HEADER, IndexedDataset
 
@@ -143,3 +144,15 @@ def _write(prefix: Path, suffix: str, offset: int, data: bytes) -> None:
     offset %= len(contents)
     contents[offset : offset + len(data)] = data
     file.write_bytes(contents)
+
+
+def test_a_file_system_that_is_gone_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(path: Path, _: int) -> int:
+        raise OSError(errno.ESTALE, "Stale file handle", str(path))
+
+    build(tmp_path / "m", DOCUMENTS)
+    monkeypatch.setattr(module.os, "open", gone)
+    with pytest.raises(
+        FileSystemGone, match=r"m\.idx: cannot be read \(Stale file handle\); bring its file system back"
+    ):
+        IndexedDataset(tmp_path / "m")

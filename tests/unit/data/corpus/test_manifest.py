@@ -43,7 +43,7 @@ def test_a_write_that_fails_leaves_the_old_one(tmp_path: Path, monkeypatch: pyte
     def fails(path: Path) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr("glm130b.data.corpus.durable.os.fsync", fails)
+    monkeypatch.setattr("glm130b.durable.os.fsync", fails)
     with pytest.raises(OSError, match="disk full"):
         old.model_copy(update={"duplicates": 1}).write(folder)
     assert Manifest.read(folder) == old

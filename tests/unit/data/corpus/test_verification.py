@@ -11,11 +11,11 @@ import pytest
 
 from glm130b.cli import main
 from glm130b.data.corpus import checks as module
-from glm130b.data.corpus.durable import DurableFile
 from glm130b.data.corpus.indexed_dataset import HEADER
 from glm130b.data.corpus.manifest import Manifest
 from glm130b.data.corpus.verification import verify
 from glm130b.data.tokenizers.tokenizer import Tokenizer
+from glm130b.durable import DurableFile
 from tests.unit.data.corpus.prepared import EOD, TOKENIZER, VOCAB_SIZE, counts, random_texts, texts, write_corpus
 from tests.unit.data.corpus.test_indexed_dataset import DOCUMENTS, build
 

@@ -56,6 +56,12 @@ def test_a_rewind_forgets_the_eras_after_it() -> None:
     assert continued(eras, config(3.0), samples=0) == (Era.of(config(3.0)),)
 
 
+def test_after_a_rewind_an_era_to_come_stays_if_the_config_is_the_same() -> None:
+    """As it does in a process that lives on."""
+    eras = continued(continued((), config(), samples=0), config(2.0), samples=100)
+    assert continued(eras, config(2.0), samples=60) == eras
+
+
 def test_changes_in_words() -> None:
     assert not list(changes(()))
     eras = [Era.of(config(), from_samples=samples) for samples in (0, 1000, 25_000)]

@@ -4,8 +4,8 @@ import errno
 
 import pytest
 
-from glm130b.checkpoint import patience
-from glm130b.checkpoint.patience import is_gone, patiently
+from glm130b.config import patience
+from glm130b.config.patience import is_gone, patiently
 
 
 @pytest.mark.parametrize(
