@@ -11,6 +11,7 @@ from glm130b.checkpoint.description import Description
 from glm130b.checkpoint.folder import CheckpointFolder
 from glm130b.checkpoint.planner import MASTER, Slice
 from glm130b.checkpoint.storage import load_slices
+from glm130b.config.derived import num_parameters
 from glm130b.config.errors import UserError
 from glm130b.config.sections import KernelsConfig, ParallelConfig, PrecisionConfig, RunConfig
 from glm130b.config.validation import validated
@@ -22,6 +23,7 @@ from glm130b.model.transformer_config import DTYPES
 from glm130b.parallel.device import open_device
 from glm130b.parallel.placement import build_stage
 from glm130b.parallel.topology import Topology, connect
+from glm130b.preflight.machine import free_host_bytes
 
 
 @dataclass(frozen=True)
@@ -45,11 +47,29 @@ def load_run(run: Path) -> TrainedModel:
     description.check_continues(config, tokenizer.fingerprint)
     device = open_device(local_rank=0)
     # The weights are kept in fp32; a GPU computes in the run's own format.
-    dtype = config.precision.dtype if device.type == "cuda" else "fp32"
-    stage = _whole_stage(config, PrecisionConfig(dtype=dtype), device)
+    precision = PrecisionConfig(dtype=config.precision.dtype if device.type == "cuda" else "fp32")
+    _check_room(run, config, precision, device)
+    stage = _whole_stage(config, precision, device)
     _load_weights(stage, checkpoint)
     (model,) = stage.eval()
     return TrainedModel(model, tokenizer, device)
+
+
+def _check_room(run: Path, config: RunConfig, precision: PrecisionConfig, device: torch.device) -> None:
+    """For the model on its device and, while it is filled, for its fp32 weights in host memory."""
+    size, free_host = num_parameters(config.model), free_host_bytes()
+    host, on_device = 4 * size, DTYPES[precision.dtype].itemsize * size
+    if device.type == "cuda":
+        rooms = [("GPU memory", on_device, torch.cuda.mem_get_info(device)[0]), ("host memory", host, free_host)]
+    else:
+        rooms = [("host memory", host + on_device, free_host)]
+    if problems := [
+        f"{run}: its {size / 1e9:.3g} billion weights need {needed / 2**30:.1f} GiB of {kind} in this one process, "
+        f"{free / 2**30:.1f} are free; take a larger machine, or `glm130b convert export` for other tools"
+        for kind, needed, free in rooms
+        if free is not None and needed > free
+    ]:
+        raise UserError(problems)
 
 
 def _whole_stage(config: RunConfig, precision: PrecisionConfig, device: torch.device) -> Stage:

@@ -53,8 +53,7 @@ def take(x: Tensor, tokens: Tokens) -> Tensor:
     """The rows of ``x`` that ``tokens`` number, each at most once; no copy where they follow each other."""
     if isinstance(tokens, slice):
         return x[tokens]
-    taken: Tensor = _Take.apply(x, tokens)
-    return taken
+    return _Take.apply(x, tokens)
 
 
 def put(x: Tensor, tokens: Tokens, *, num_tokens: int) -> Tensor:
@@ -62,8 +61,7 @@ def put(x: Tensor, tokens: Tokens, *, num_tokens: int) -> Tensor:
     if isinstance(tokens, slice):
         around = (tokens.start, num_tokens - tokens.stop)
         return F.pad(x, (0, 0) * (x.dim() - 1) + around) if any(around) else x
-    placed: Tensor = _Put.apply(x, tokens, num_tokens)
-    return placed
+    return _Put.apply(x, tokens, num_tokens)
 
 
 def _placed(x: Tensor, tokens: Tensor, num_tokens: int) -> Tensor:

@@ -27,9 +27,7 @@ class FusedFFN(FFN):
         self, hidden_states: Tensor, per_token_scale: None = None, **unused: Any
     ) -> tuple[Tensor, Tensor | None]:
         if not self.config.gated_linear_unit:
-            plain: tuple[Tensor, Tensor | None] = super().forward(hidden_states)
-            return plain
+            return super().forward(hidden_states)
         x_SBF, bias_F = self.linear_fc1(hidden_states)
         gate = bias_swiglu_impl if self.config.activation_func is F.silu else bias_geglu
-        output: tuple[Tensor, Tensor | None] = self.linear_fc2(gate(x_SBF, bias_F))
-        return output
+        return self.linear_fc2(gate(x_SBF, bias_F))

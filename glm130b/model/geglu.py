@@ -16,8 +16,7 @@ def bias_geglu(x: Tensor, bias: Tensor | None) -> Tensor:
 
     Only ``x`` is kept for the backward pass, where the unfused form keeps three tensors of its size.
     """
-    output: Tensor = _BiasGeGLU.apply(x, bias)
-    return output
+    return _BiasGeGLU.apply(x, bias)
 
 
 def geglu_forward(x: Tensor, bias: Tensor | None) -> Tensor:
@@ -44,8 +43,7 @@ class _BiasGeGLU(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, bias)
-        output: Tensor = _forward(x, bias)
-        return output
+        return _forward(x, bias)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -80,14 +80,12 @@ class Layer(TransformerLayer):
         raise NotImplementedError
 
     def attend(self, x_SBH: Tensor, segments: PackedSegments) -> WithBias:
-        attended: WithBias = self.self_attention(x_SBH, attention_mask=None, packed_seq_params=segments)
-        return attended
+        return self.self_attention(x_SBH, attention_mask=None, packed_seq_params=segments)
 
     def add(self, sublayer: WithBias, residual_SBH: Tensor) -> Tensor:
         """Residual plus the sublayer's output, its bias added and dropout applied first."""
         bias_dropout_add = get_bias_dropout_add(self.training, self.config.bias_dropout_fusion)
-        summed: Tensor = bias_dropout_add(sublayer, residual_SBH, self.hidden_dropout)
-        return summed
+        return bias_dropout_add(sublayer, residual_SBH, self.hidden_dropout)
 
 
 class DeepNormLayer(Layer):
@@ -122,8 +120,7 @@ class PostNormLayer(Layer):
 
     def through(self, x_SBH: Tensor, segments: PackedSegments) -> Tensor:
         y_SBH = self.post_attention_layernorm(self.add(self.attend(x_SBH, segments), x_SBH))
-        out_SBH: Tensor = self.post_mlp_layernorm(self.add(self.mlp(y_SBH), y_SBH))
-        return out_SBH
+        return self.post_mlp_layernorm(self.add(self.mlp(y_SBH), y_SBH))
 
 
 class SandwichLayer(Layer):

@@ -35,5 +35,4 @@ class Stage(nn.Module):
     def forward(self, *arguments: Any) -> Tensor:
         """The only chunk's forward pass; several are run one by one, by the pipeline."""
         (chunk,) = self.chunks
-        output: Tensor = chunk(*arguments)
-        return output
+        return chunk(*arguments)

@@ -68,8 +68,7 @@ def adapt_varlen_attn(varlen_attn: Any) -> VarlenKernel:
             else:
                 sharing = num_heads // key_TGD.shape[1]
                 key_TGD, value_TGD = (x.repeat_interleave(sharing, dim=1) for x in (key_TGD, value_TGD))
-        mixed: Tensor = varlen_attn(query_TND, key_TGD, value_TGD, *sequences, **options)
-        return mixed
+        return varlen_attn(query_TND, key_TGD, value_TGD, *sequences, **options)
 
     return kernel
 
@@ -79,7 +78,6 @@ def flash_attn_kernel() -> VarlenKernel:
     from flash_attn import flash_attn_varlen_func
 
     def kernel(*arguments: Any, causal: bool, scale: float, dropout: float) -> Tensor:
-        mixed: Tensor = flash_attn_varlen_func(*arguments, dropout_p=dropout, softmax_scale=scale, causal=causal)
-        return mixed
+        return flash_attn_varlen_func(*arguments, dropout_p=dropout, softmax_scale=scale, causal=causal)
 
     return kernel

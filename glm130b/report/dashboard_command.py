@@ -8,6 +8,7 @@ from typing import Any
 from glm130b.config import yaml_dialect
 from glm130b.config.errors import UserError
 from glm130b.config.sections import LoggingConfig
+from glm130b.durable import replace_durably
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -29,12 +30,19 @@ def run(arguments: Namespace) -> int:
     names = [run["name"] for run in runs]
     if arguments.dry_run:
         page = as_json(workspace(project=project, entity=entity or "", runs=names))
-        arguments.dry_run.write_text(page, encoding="utf-8")
+        _write(arguments.dry_run, page)
         print(f"{arguments.dry_run}: the page of project {project}, not saved")
     else:
         default_entity = account()
         print(save(workspace(project=project, entity=entity or default_entity, runs=names)))
     return 0
+
+
+def _write(file: Path, page: str) -> None:
+    try:
+        replace_durably(file, page)
+    except OSError as error:
+        raise UserError(f"--dry-run {file}: cannot be written ({error.strerror}); name another file") from error
 
 
 def _configs(folders: list[Path]) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ def facts(run: RunHistory, *, now: datetime | None = None) -> list[Fact]:
     newest = max((table for table in (train, validation) if len(table)), key=lambda table: table.steps[-1])
     tokens = tokens_seen(run)
     overflows = train.last("overflows")
+    wall_clock = (run.written - run.began).total_seconds() if run.began else None
     return [
         ("Status", _status(run, newest, now or datetime.now(timezone.utc))),
         ("Last step", f"{int(newest.steps[-1]):,}"),
@@ -27,7 +28,8 @@ def facts(run: RunHistory, *, now: datetime | None = None) -> list[Fact]:
         ("Tokens", "–" if tokens is None else short(tokens[-1])),
         ("Loss", _number(_recent_loss(train))),
         ("Validation loss", _number(validation.last("loss"))),
-        ("Time in steps", _duration(train)),
+        ("Wall clock", "–" if wall_clock is None else _duration(wall_clock)),
+        ("Time in steps", _in_steps(train, wall_clock)),
         ("Restarts", f"{restarts(run):,}" if run.events else "–"),
         ("Overflows", "–" if overflows is None else f"{overflows:,.0f}"),
     ]
@@ -90,12 +92,19 @@ def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
 
 
-def _duration(train: Table) -> str:
-    seconds = train.get("seconds")
-    seconds = seconds[np.isfinite(seconds)]
-    if not len(seconds):
+def _in_steps(train: Table, wall_clock: float | None) -> str:
+    """Of the steps that stand. What is missing to the wall clock went into the start, saves, evaluations, restarts, and
+    steps that were taken again."""
+    each = train.get("seconds")
+    each = each[np.isfinite(each)]
+    if not len(each):
         return "–"
-    minutes, rest = divmod(round(float(seconds.sum())), 60)
+    seconds = float(each.sum())
+    return f"{_duration(seconds)} ({seconds / wall_clock:.0%})" if wall_clock else _duration(seconds)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)
     if days:

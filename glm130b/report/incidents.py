@@ -1,6 +1,5 @@
 """What happened to a run, sorted by what a reader wants to see of it."""
 
-import re
 from enum import Enum
 
 from glm130b.report.reading import Happening, RunHistory
@@ -8,9 +7,6 @@ from glm130b.report.reading import Happening, RunHistory
 _ORDINARY = {"checkpoint saved", "checkpoints kept"}
 _SPIKES = {"loss", "gradient norm", "embedding gradient norm", "not finite", "overflow", "minimum scale"}
 """The guard's rules, whose names its events bear."""
-
-_ACTED = re.compile(r": .*(the update is skipped|the run stops|from sample \d+ on)")
-"""How the guard's events end when more was done than to warn (training/stability/response.py)."""
 
 
 class Kind(Enum):
@@ -31,7 +27,7 @@ def incidents(run: RunHistory) -> list[tuple[Kind, Happening]]:
 def kind_of(event: Happening) -> Kind:
     if event.name in {"resume", "ended"}:
         return Kind.RESTART
-    if event.name in {"rewound", "rewind failed"} or (event.name in _SPIKES and _ACTED.search(event.message)):
+    if event.name in {"rewound", "rewind failed"} or (event.name in _SPIKES and event.details.get("acted")):
         return Kind.ACTION
     if event.name in _SPIKES:
         return Kind.SPIKE

@@ -9,5 +9,4 @@ def plotly_script() -> str:
         from plotly.offline import get_plotlyjs
     except ImportError as error:
         raise UserError("report: needs the package plotly; pip install 'glm130b[report]'") from error
-    script: str = get_plotlyjs()
-    return script
+    return get_plotlyjs()

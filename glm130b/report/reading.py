@@ -80,8 +80,10 @@ class RunHistory:
     """The resolved config, ``section.key: value``; empty when it cannot be read."""
     ended: str | None
     """The word of the file ``ended``; None while the run trains, or after it was killed."""
+    began: datetime | None
+    """When its first record was made; None where records bear no time."""
     written: datetime
-    """When its newest record was."""
+    """When its newest record was made."""
     unreadable: int
     """Lines of its files that are no records and no events."""
 
@@ -113,15 +115,18 @@ def read_run(folder: Path, *, name: str) -> RunHistory:
     if not file.is_file():
         raise UserError(f"{folder}: holds no metrics.jsonl, so it is no run; name the folder of a run, as runs/tiny")
     tables = {"train": _Columns(), "validation": _Columns()}
+    first = newest = None
     unreadable = 0
     try:
         for record in _objects(file):
             kind = record.pop("kind", None) if record else None
             if isinstance(kind, str) and kind in tables and _is_count(record.get("step")):
+                newest = record.pop("time", None)
+                first = first or newest
                 tables[kind].add(record)
             else:
                 unreadable += 1
-        written = datetime.fromtimestamp(file.stat().st_mtime, timezone.utc)
+        written = _moment(newest) or datetime.fromtimestamp(file.stat().st_mtime, timezone.utc)
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror}); make it readable") from error
     train, validation = tables["train"].table(), tables["validation"].table()
@@ -136,6 +141,7 @@ def read_run(folder: Path, *, name: str) -> RunHistory:
         events=events,
         config=_config(folder / "config.yaml"),
         ended=(_text(folder / "ended") or "").strip() or None,
+        began=_moment(first),
         written=written,
         unreadable=unreadable + unreadable_events,
     )
@@ -241,6 +247,13 @@ def _text(file: Path) -> str | None:
     try:
         return file.read_text(encoding="utf-8", errors="replace")
     except OSError:
+        return None
+
+
+def _moment(time: Any) -> datetime | None:
+    try:
+        return datetime.fromisoformat(time).astimezone(timezone.utc)
+    except (ValueError, TypeError, OverflowError):
         return None
 
 

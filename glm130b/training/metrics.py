@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from glm130b.training.journal import now
+
 
 @dataclass(frozen=True)
 class Record:
@@ -51,11 +53,14 @@ class Record:
     values: Mapping[str, float]
     labels: Mapping[str, str] = field(default_factory=dict)
     """What is no number: ``slowest_host``, the machine of the slowest rank."""
+    time: str = field(default_factory=now, compare=False)
+    """When it was made (``journal.now``)."""
 
     def to_dict(self) -> dict[str, Any]:
         """Flat and ready for JSON: a number that is not finite becomes None."""
         values = {name: value if math.isfinite(value) else None for name, value in self.values.items()}
-        return {"kind": self.kind, "step": self.step, "samples": self.samples, **values, **self.labels}
+        place = {"kind": self.kind, "step": self.step, "samples": self.samples, "time": self.time}
+        return {**place, **values, **self.labels}
 
     def without_layers(self) -> "Record":
         """The same record without the numbers of single layers."""

@@ -16,15 +16,15 @@ _COLUMNS = (
     ("smask", "loss/smask", 8, ".4f"),
     ("gmask", "loss/gmask", 8, ".4f"),
     ("instr", "loss/instruction", 8, ".4f"),
-    ("gradnorm", "gradient_norm", 10, ".4f"),
-    ("lr", "learning_rate", 9, ".1e"),
-    ("batch", "batch_size", 8, ".0f"),
+    ("gradnorm", "gradient_norm", 9, ".4f"),
+    ("lr", "learning_rate", 8, ".1e"),
+    ("batch", "batch_size", 7, ".0f"),
     ("tok/s", "tokens_per_second", 9, ",.0f"),
 )
 
 
 class Console:
-    """One aligned line a step, within 80 columns, 84 with [sMASK]; an objective without rows in the step shows a dash.
+    """One aligned line a step, within 80 columns; an objective without rows in the step shows a dash.
 
     It prints on the thread that trains, so that its lines stand in order with whatever else is printed: a stream that
     nobody reads, such as a stopped pager, stops the training.
@@ -54,10 +54,10 @@ class Console:
 
     def write(self, record: Record) -> None:
         if self._lines % self._header_every == 0:
-            self._print(f"{'step':>8}" + "".join(f"{title:>{width}}" for title, _, width, _ in self._columns))
+            self._print(f"{'step':>7}" + "".join(f"{title:>{width}}" for title, _, width, _ in self._columns))
         self._lines += 1
         label = "valid" if record.kind == "validation" else str(record.step)
-        self._print(f"{label:>8}" + "".join(self._cell(record, *column[1:]) for column in self._columns).rstrip())
+        self._print(f"{label:>7}" + "".join(self._cell(record, *column[1:]) for column in self._columns).rstrip())
         if self._bar and record.kind == "train":
             with self._speaking:
                 self._bar.show(record)

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable, Sequence
-from types import TracebackType
 from typing import Protocol, runtime_checkable
 
 from glm130b.training.journal import Event
@@ -39,7 +38,7 @@ class Recorder:
     """
 
     def __init__(self, sinks: Sequence[Sink] = ()) -> None:
-        self._sinks = tuple(sinks)
+        self._sinks: tuple[Sink, ...] = tuple(sinks)
         self._failing: set[Sink] = set()
 
     def begin(self, step: int) -> None:
@@ -52,15 +51,15 @@ class Recorder:
         self._each(lambda sink: sink.tell(event))
 
     def close(self) -> None:
+        """Once more does nothing."""
         self._each(lambda sink: sink.end() if isinstance(sink, SlowSink) else None)
         self._each(lambda sink: sink.close())
+        self._sinks = ()
 
     def __enter__(self) -> "Recorder":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _each(self, act: Callable[[Sink], None]) -> None:

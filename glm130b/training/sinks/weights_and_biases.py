@@ -130,11 +130,15 @@ def _settings(stop_file: Path) -> wandb.Settings:
 
 
 def _run_id(folder: Path) -> str:
-    """The id kept in the run's folder, made at the first start."""
+    """The id kept in the run's folder, made at the first start; a kill or a full disk leaves it whole or absent."""
     file = folder / "wandb_run_id"
-    if not file.exists():
-        file.write_text(secrets.token_hex(4))
-    return file.read_text().strip()
+    known = file.read_text(encoding="ascii").strip() if file.exists() else ""
+    if not known:
+        known = secrets.token_hex(4)
+        beside = folder / ".wandb_run_id"
+        beside.write_text(known, encoding="ascii")
+        beside.replace(file)
+    return known
 
 
 def _histogram(record: Record) -> dict[str, wandb.Histogram]:

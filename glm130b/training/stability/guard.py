@@ -109,13 +109,15 @@ class Guard:
             if not trial.broken or (name == "overflow" and name not in completed):
                 continue
             message = _seen(trial, row := rows[name])
-            if name in completed and response.said and set(self._responder.rule(name).actions) - {"warn"}:
+            acts = name in completed and bool(set(self._responder.rule(name).actions) - {"warn"})
+            if acts and response.said:
                 message += f": {response.said}"
             if name in new_levels:
                 message += ": from here on this is the level that others are judged by"
-            details = {**trial.details, "row": row.length, "first_step": row.first_step}
-            yield Finding(name, message, details)
+            details = {**trial.details, "row": row.length, "first_step": row.first_step + 1}
+            yield Finding(name, message, {**details, "acted": acts and response.acts})
 
 
 def _seen(trial: Trial, row: Row) -> str:
-    return f"{trial.seen}, {row.length} in a row since step {row.first_step}"
+    """In words, where steps are counted from 1, as in every record."""
+    return f"{trial.seen}, {row.length} in a row since step {row.first_step + 1}"

@@ -39,8 +39,7 @@ class Memory(Section):
 
     def to_json(self) -> dict[str, Any]:
         """Plain data that ``from_json`` turns into an equal memory."""
-        data: dict[str, Any] = self.model_dump(mode="json")
-        return data
+        return self.model_dump(mode="json")
 
     @classmethod
     def from_json(cls, data: Any) -> "Memory":

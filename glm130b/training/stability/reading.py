@@ -26,8 +26,7 @@ class Reading:
 
     def value(self, signal: str) -> float:
         """One of ``SIGNALS``."""
-        value: float = getattr(self, signal)
-        return value
+        return getattr(self, signal)
 
     @property
     def is_finite(self) -> bool:

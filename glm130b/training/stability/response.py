@@ -16,7 +16,7 @@ class Response:
     """What is done about a step."""
 
     said: str = ""
-    """In words; empty when nothing is done but to warn."""
+    """In words, where steps are counted from 1, as in every record; empty when nothing is done but to warn."""
     applies: bool = True
     """Whether the update is made, if it is finite."""
     interventions: tuple[Intervention, ...] = ()
@@ -25,6 +25,11 @@ class Response:
     """Step from which the next may follow it."""
     rewind: Rewind | None = None
     stop: bool = False
+
+    @property
+    def acts(self) -> bool:
+        """Whether more is done than to warn."""
+        return not self.applies or bool(self.interventions)
 
     @property
     def ends_rows(self) -> bool:
@@ -54,7 +59,8 @@ class Responder:
         if not actions & INTERVENTIONS:
             return Response("" if applies else "the update is skipped", applies)
         if not rewinds and reading.step < memory.settled_step:
-            return Response(f"the last intervention has until step {memory.settled_step} to take effect", applies)
+            said = f"the last intervention has until step {memory.settled_step} to take effect"
+            return Response(said if applies else f"{said}, the update is skipped", applies)
         if count > most:
             return _stop(f"this would be intervention {count}, {most} are the most: the run stops")
         if not rewinds:
@@ -81,7 +87,7 @@ class Responder:
         skip = SkipRange(from_step=begin, steps=until - begin) if begin < until else None
         intervention = self._intervention(actions, self._schedules.samples_at(until), skip=skip, reason=reason)
         rewind = Rewind(before_step=max(0, first - config.margin_steps))
-        said = f"back to before step {rewind.before_step}, {_in_words(intervention)}"
+        said = f"back to step {rewind.before_step} or before, {_in_words(intervention)}"
         return Response(said, False, (intervention,), until + self._config.pause_steps, rewind)
 
     def _intervention(
@@ -105,7 +111,7 @@ def _stop(said: str) -> Response:
 def _in_words(intervention: Intervention) -> str:
     changes = []
     if skip := intervention.skip:
-        changes.append(f"past steps {skip.from_step} .. {skip.until_step - 1}")
+        changes.append(f"past steps {skip.from_step + 1} .. {skip.until_step}")
     if intervention.alpha_factor != 1:
         changes.append(f"alpha x {intervention.alpha_factor:g}")
     if intervention.learning_rate_factor != 1:

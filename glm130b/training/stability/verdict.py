@@ -17,7 +17,7 @@ class Finding:
     message: str
     """What was seen, against what, how often in a row, and what is done about it."""
     details: Mapping[str, Any] = field(default_factory=dict)
-    """The same as plain data; numbers that are not finite are left out."""
+    """The same as plain data; numbers that are not finite are left out. ``acted``: more was done than to warn."""
 
 
 @dataclass(frozen=True)

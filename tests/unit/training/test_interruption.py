@@ -131,19 +131,38 @@ def test_the_budget_leaves_time_for_the_save(tmp_path: Path, clock: Clock) -> No
     assert roll_call(ranks) == {"time budget of 1.5 minutes"}
 
 
+def test_the_budget_of_the_next_process_leaves_time_for_the_save_too(tmp_path: Path, clock: Clock) -> None:
+    """It may make none before its last one, and so may every process behind it."""
+
+    def seconds_of_steps() -> float:
+        started = clock.now
+        ranks = [asked(tmp_path, is_first_rank=first, time_budget_minutes=2.0, started=started) for first in (1, 0)]
+        while roll_call(ranks) == {None}:
+            clock.now += 10
+        for rank in ranks:  # the save at its end
+            rank.expect_save(62.5)
+        return clock.now - started
+
+    assert [seconds_of_steps() for _ in range(3)] == [120, 50, 50]
+    (tmp_path / "save_seconds").write_text("")  # cut short by a kill
+    assert seconds_of_steps() == 120
+
+
 def test_only_the_first_rank_looks_at_file_and_clock(tmp_path: Path, clock: Clock) -> None:
     (tmp_path / "stop").touch()
     rank = asked(tmp_path, is_first_rank=False, time_budget_minutes=0.5, started=clock.now - 60)
     assert roll_call([rank]) == {None}
 
 
-@pytest.mark.parametrize(("apart", "status"), [(0.0, 0), (0.5, -signal.SIGTERM)])
-def test_a_second_sigterm_ends_a_process_at_once_unless_it_is_the_same_request(apart: float, status: int) -> None:
+@pytest.mark.parametrize(("window", "apart", "status"), [(60.0, 0.0, 0), (0.1, 0.5, -signal.SIGTERM)])
+def test_a_second_sigterm_ends_a_process_at_once_unless_it_is_the_same_request(
+    window: float, apart: float, status: int
+) -> None:
     script = f"""
 import os, signal, time
 from pathlib import Path
 from glm130b.training import interruption
-interruption._ONE_REQUEST_SECONDS = 0.3
+interruption._ONE_REQUEST_SECONDS = {window}
 with interruption.Interruption(Path("."), is_first_rank=True, time_budget_minutes=None, started=0.0):
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep({apart})

@@ -22,8 +22,9 @@ class Lines:
 
 
 def test_a_record_is_flat() -> None:
-    record = Record(kind="train", step=3, samples=24, values={"loss": 1.5, "loss/mask": 2.0})
-    assert record.to_dict() == {"kind": "train", "step": 3, "samples": 24, "loss": 1.5, "loss/mask": 2.0}
+    record = Record(kind="train", step=3, samples=24, values={"loss": 1.5, "loss/mask": 2.0}, time="now")
+    place = {"kind": "train", "step": 3, "samples": 24, "time": "now"}
+    assert record.to_dict() == {**place, "loss": 1.5, "loss/mask": 2.0}
 
 
 def test_what_is_not_finite_is_none() -> None:

@@ -35,6 +35,15 @@ def test_clips_are_shared_out_over_the_updates_in_which_they_were_counted() -> N
     assert progress.clip_share == 0.75
 
 
+def test_it_keeps_the_batch_sizes_that_led_here() -> None:
+    """Those of steps that were passed over, too; a rewind takes them back with the rest."""
+    before = Progress().after_step(4, applied=True).after_skipped_step(4)
+    changed = before.after_step(8, applied=False).after_step(8, applied=True)
+    assert before.levels == ((0, 0, 4),)
+    assert changed.levels == ((0, 0, 4), (2, 8, 8))
+    assert Progress(step=1000, samples=8000).after_skipped_step(8).levels == ((1000, 8000, 8),)
+
+
 def test_counters_do_not_change_in_place() -> None:
     before = Progress()
     before.after_step(8, applied=False)

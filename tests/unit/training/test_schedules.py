@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from glm130b.config.errors import UserError
 from glm130b.config.interventions import Intervention, SkipRange
 from glm130b.config.load import load_config
+from glm130b.training.progress import Level, Progress
 from glm130b.training.schedules import Schedules
 
 CONFIGS = Path(__file__).parents[3] / "configs"
@@ -191,6 +192,25 @@ def test_factors_follow_each_other_and_alpha_stays_at_most_1() -> None:
     several = Schedules(config, (*halved, back))
     assert [several.embedding_gradient_alpha(samples) for samples in (0, 20, 40, 60)] == [1, 0.5, 0.25, 1]
     assert [several.learning_rate(samples) for samples in (0, 20, 40, 60)] == [0.5, 0.25, 0.125, 1]
+
+
+def test_the_steps_of_the_past_keep_their_batch_sizes() -> None:
+    """A run of 10 rows a step has had 15 from step 4 on and 6 from step 6 on, and stands at step 7."""
+    progress = Progress(7, 76, levels=(Level(0, 0, 10), Level(4, 40, 15), Level(6, 70, 6)))
+    ramp = "batch.ramp={start: 2, increment: 4, over_samples: 160}"  # to 6 at sample 80, to 10 at sample 160
+    changed = Schedules(rate("batch.ramp=null", "evaluation.samples=2", ramp).config, progress=progress)
+    samples = [0, 10, 20, 30, 40, 55, 70, 76, 78, 80, 86]
+    assert [changed.samples_at(step) for step in range(11)] == samples
+    assert [changed.step_at(sample) for sample in samples] == list(range(11))
+    assert [changed.step_at(sample) for sample in (54, 69, 75, 79)] == [4, 5, 6, 8]
+
+
+def test_a_past_that_is_not_told_is_the_configs_where_that_leads_to_the_present() -> None:
+    config = rate().config
+    assert Schedules(config, progress=Progress(7, 70)).samples_at(3) == 30
+    assert Schedules(config, progress=Progress(7, 66)).levels == (Level(7, 66, 10),)
+    later = Progress(7, 66).after_step(10, applied=True)
+    assert Schedules(config, progress=later).levels[0] == Level(7, 66, 10)
 
 
 interventions = st.builds(

@@ -45,6 +45,13 @@ def test_every_sink_gets_everything_in_order() -> None:
     assert lines == [(name, thing) for thing in (7, RECORD, EVENT, "closed") for name in ("first", "second")]
 
 
+def test_closing_twice_closes_once() -> None:
+    lines: list[tuple[str, object]] = []
+    with Recorder([Lines("first", lines)]) as recorder, recorder:
+        pass
+    assert lines == [("first", "closed")]
+
+
 def test_slow_sinks_finish_side_by_side() -> None:
     lines: list[tuple[str, object]] = []
 

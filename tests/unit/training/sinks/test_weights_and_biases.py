@@ -80,6 +80,12 @@ def test_a_restart_continues_the_run_and_nobody_is_called(tmp_path: Path, server
         server.accept()
 
 
+def test_a_first_start_that_found_the_disk_full_does_not_spoil_the_id(tmp_path: Path) -> None:
+    (tmp_path / "wandb_run_id").write_text("")
+    opened(tmp_path).close()
+    assert len((tmp_path / "wandb_run_id").read_text()) == 8
+
+
 def test_what_a_run_tells(tmp_path: Path, server: socket.socket) -> None:
     sink = opened(tmp_path, events=Counter({"rewound": 2}))
     sink.write(train_record(3))

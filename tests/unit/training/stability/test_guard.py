@@ -40,8 +40,8 @@ def test_a_spike_is_told_with_its_numbers_and_the_update_is_made(signal: str) ->
     assert finding.rule == signal
     assert finding.message.startswith(f"{signal} 9 is ")
     assert "deviations above the median 0.999956 of 32 steps" in finding.message
-    assert finding.message.endswith("1 in a row since step 32")
-    assert {"value": 9.0, "row": 1, "first_step": 32}.items() <= finding.details.items()
+    assert finding.message.endswith("1 in a row since step 33")
+    assert {"value": 9.0, "row": 1, "first_step": 33}.items() <= finding.details.items()
     assert verdict.permits_update
     assert (verdict.interventions, verdict.rewind, verdict.stop) == ((), None, False)
     assert verdict.memory.windows[signal].values == before.windows[signal].values, "a spike moves no median"
@@ -64,7 +64,7 @@ def test_an_action_waits_for_its_row_and_the_updates_in_it_are_made() -> None:
     assert (intervention.from_samples, intervention.alpha_factor, intervention.skip) == (38 * BATCH, 0.5, None)
     assert intervention.learning_rate_factor == 1
     assert intervention.reason.startswith("loss 2 is ")
-    assert intervention.reason.endswith("3 in a row since step 35")
+    assert intervention.reason.endswith("3 in a row since step 36")
     assert third.findings[0].message == f"{intervention.reason}: alpha x 0.5, from sample 380 on"
     assert guard.memory.rows == {}
     assert guard.memory.interventions == third.interventions
@@ -97,12 +97,22 @@ def test_a_rule_that_changes_the_run_does_so_until_a_person_is_needed() -> None:
     guard = settled(f"{GRADIENT}.actions=[lower_learning_rate]", "stability.pause_steps=20")
     found = verdicts(guard, [spike(step) for step in range(32, 32 + 10 * 20 + 1)])
     assert [step for step, verdict in enumerate(found) if verdict.interventions] == list(range(0, 200, 20 + 1))
-    assert "the last intervention has until step 53 to take effect" in found[1].findings[0].message
+    assert found[1].findings[0].message.endswith("the last intervention has until step 53 to take effect")
+    assert (found[0].findings[0].details["acted"], found[1].findings[0].details["acted"]) == (True, False)
     assert not any(verdict.stop for verdict in found)
     found = verdicts(guard, [spike(step) for step in range(233, 260)])
     assert next(step for step, verdict in enumerate(found, 233) if verdict.stop) == 242  # 32 + 10 x 21
     assert not found[242 - 233].permits_update
     assert "this would be intervention 11, 10 are the most: the run stops" in found[242 - 233].findings[0].message
+
+
+def test_while_a_change_takes_effect_updates_may_still_be_skipped() -> None:
+    guard = settled(f"{GRADIENT}.actions=[lower_learning_rate, skip_update]", "stability.pause_steps=20")
+    changed, paused = verdicts(guard, [spike(32), spike(33)])
+    assert (bool(changed.interventions), bool(paused.interventions)) == (True, False)
+    assert not paused.permits_update
+    assert paused.findings[0].message.endswith("to take effect, the update is skipped")
+    assert paused.findings[0].details["acted"]
 
 
 def test_all_complete_rules_make_one_intervention() -> None:
@@ -142,7 +152,7 @@ def test_a_rewind_names_the_checkpoint_and_passes_over_the_row() -> None:
     assert one.skip is not None
     assert (one.skip.from_step, one.skip.until_step) == (32 - 4, 34 + 20 + 1)
     assert one.from_samples == one.skip.until_step * BATCH, "what lies before the range goes as it went"
-    assert "back to before step 26, past steps 28 .. 54, learning rate x 0.5, from sample 550 on" in (
+    assert "back to step 26 or before, past steps 29 .. 55, learning rate x 0.5, from sample 550 on" in (
         verdict.findings[0].message
     )
 
