@@ -38,8 +38,8 @@ TORCHLESS = (
     "config.rules",
     "environment",
     "launcher",
+    "launcher_arguments",
     "plan.command",
-    "plan.launcher_arguments",
     "preflight.command",
 )
 
@@ -72,7 +72,16 @@ def skeleton(root: Path, tmp_path: Path) -> Path:
     for folder in ("", *LAYERS, *NESTED):
         (package / folder).mkdir(parents=True, exist_ok=True)
         (package / folder / "__init__.py").touch()
-    for module in ("assembly", "cli", "environment", "installed", "launcher", "pretrain"):
+    for module in (
+        "assembly",
+        "cli",
+        "durable",
+        "environment",
+        "installed",
+        "launcher",
+        "launcher_arguments",
+        "pretrain",
+    ):
         (package / f"{module}.py").touch()
     (package / "training" / "torchy.py").write_text("import torch")
     (package / "model" / "worse.py").write_text("import glm130b.model.bad")

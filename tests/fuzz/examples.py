@@ -23,7 +23,7 @@ from glm130b.config.errors import UserError
 Input = TypeVar("Input")
 Result = TypeVar("Result")
 
-SECONDS = 15.0
+SECONDS = 60.0
 """For one example; far more than any takes, on a machine that does other things too."""
 
 EXECUTES = {

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from glm130b.config.load import dump_config, load_config
 from glm130b.config.yaml_dialect import parse
+from glm130b.environment import Launch
 from glm130b.launcher import checked_config
 from tests.fuzz.examples import command, contents, ends_well, numbers, search
 from tests.fuzz.trees import ODD_TEXTS, SCALARS, SYNTAX, TREES, mutated
@@ -31,7 +32,7 @@ def written(path: Path, text: str | bytes) -> Path:
 def check(path: Path, overrides: list[str], world_size: int) -> None:
     """Every way into the product that starts from a config; nothing is written by any of them."""
     before = contents(path.parent)
-    ends_well(lambda: checked_config(str(path), overrides, world_size))
+    ends_well(lambda: checked_config(str(path), overrides, Launch(rank=0, local_rank=0, world_size=world_size)))
     config = ends_well(lambda: load_config(path, overrides))
     if config:
         assert command(["plan", str(path), "--", *overrides]) == 0

@@ -6,7 +6,7 @@ from typing import TypeVar
 Value = TypeVar("Value")
 
 _SPEED = ("samples_per_second", "tokens_per_second", "teraflops_per_gpu", "mfu", "hfu")
-_MACHINE = ("seconds", "data_wait_seconds", "slowest_rank", "slowest_host", *_SPEED)
+_MACHINE = ("time", "seconds", "data_wait_seconds", "slowest_rank", "slowest_host", *_SPEED)
 
 
 def without_machine(numbers: Mapping[str, Value]) -> dict[str, Value]:

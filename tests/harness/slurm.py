@@ -44,7 +44,7 @@ MpiDefault=none
 SlurmdParameters=config_overrides
 SchedulerParameters=sched_interval=1,bf_interval=1
 # A node that does not answer for so long is down; one that comes back is taken back.
-SlurmdTimeout=6
+SlurmdTimeout=15
 ReturnToService=2
 KillWait=5
 NodeName={nodes} NodeHostname={host} NodeAddr=127.0.0.1 Port={node_ports} CPUs=8 RealMemory=1000 State=UNKNOWN
@@ -82,7 +82,7 @@ class Slurm:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=30,
+            timeout=120,
         )
         assert finished.returncode == 0, f"{words}: {finished.stdout}"
         return finished.stdout
@@ -127,11 +127,11 @@ class Slurm:
         files = {"key-file": "key", "socket": "socket", "pid-file": "pid", "log-file": "log", "seed-file": "seed"}
         options = [f"--{option}={self.folder / 'munge'}.{suffix}" for option, suffix in files.items()]
         self._start("munged", "munged", "--foreground", "--force", *options)
-        wait_until((self.folder / "munge.socket").exists, 20, self.logs)
+        wait_until((self.folder / "munge.socket").exists, 90, self.logs)
         self._start("slurmctld", "slurmctld", "-D", "-c")
         for name in NODES:
             self.start_node(name)
-        wait_until(self._is_idle, 60, self.logs)
+        wait_until(self._is_idle, 180, self.logs)
 
     def stop(self) -> None:
         """Everything that was started here, daemons first so that they start nothing anew."""
@@ -152,7 +152,7 @@ class Slurm:
             )
 
     def _is_idle(self) -> bool:
-        with suppress(AssertionError):  # nobody answers before the controller is up
+        with suppress(AssertionError, subprocess.TimeoutExpired):  # nobody answers before the controller is up
             return all(self.state(node) == "idle" for node in NODES)
         return False
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness.incidents_run import assert_equal_ends
-from tests.harness.incidents_strikes import UPDATE, Strike, be_killed
+from tests.harness.incidents_strikes import UPDATE, Strike, be_killed, bring_back, move_away
 from tests.incidents.conftest import STEPS, Site, Undisturbed
 
 
@@ -41,6 +41,28 @@ def test_a_damaged_shard_is_named_and_the_run_goes_on_when_it_is_mended(
     mended = site.run(here)
     assert mended.starts[0].steps[0] > 6
     assert_equal_ends(mended, undisturbed(), steps=STEPS)
+
+
+def test_data_that_is_gone_at_a_restart_is_waited_for(site: Site, corpora: Path, undisturbed: Undisturbed) -> None:
+    """The restart ends so that a next one may come, which goes on when the data are back."""
+    words = site.folder / "words"
+    shutil.copytree(corpora / "words", words)
+    here = (f"data.text.words.path={words}", "checkpoint.patience_seconds=1")
+    run = site.run(*here, faults=[Strike(1, UPDATE, partial(move_away_and_be_killed, words), call=15)])
+    restart = run.starts[1]
+    assert restart.statuses[0] == 1
+    assert "the next try is in 1 s" in restart.said()
+    assert f"{words} is no folder" in restart.said()
+    assert "Traceback" not in restart.everything_said
+    bring_back(words)
+    run = site.run(*here)
+    assert run.starts[0].steps[0] > 6
+    assert_equal_ends(run, undisturbed(), steps=STEPS)
+
+
+def move_away_and_be_killed(folder: Path) -> None:
+    move_away(folder)
+    be_killed()
 
 
 @pytest.mark.full

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from tests.harness.incidents_run import assert_equal_ends, assert_nothing_lost
-from tests.harness.incidents_strikes import FORWARD, UPDATE, Strike, be_stopped
+from tests.harness.incidents_strikes import FORWARD, UPDATE, FileStrike, Strike, be_stopped
 from tests.incidents.conftest import STEPS, Site, Undisturbed
 
 SILENCE = "supervision.silence_seconds=2"
@@ -32,9 +32,24 @@ def test_a_stopped_rank_is_named_and_the_job_ends(site: Site, undisturbed: Undis
 def test_a_rank_that_lives_and_does_not_move(site: Site, undisturbed: Undisturbed) -> None:
     """Its threads answer, its arithmetic hangs."""
     options = (SILENCE, "supervision.stall_seconds=6")
-    run = site.run(*options, faults=[Strike(1, FORWARD, partial(time.sleep, 1000), call=16)])
+    hang = Strike(1, FORWARD, partial(time.sleep, 1000), call=16)
+    run = site.run(*options, faults=[hang], grace_seconds=30.0)
     first = run.starts[0]
     assert first.hanging == []
     assert "has not moved for" in first.everything_said
+    assert_nothing_lost(run)
+    assert_equal_ends(run, undisturbed(), steps=STEPS)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(("rank", "file"), [(1, "__1_0.distcp"), (0, "checksums.json")])
+def test_a_save_that_hangs_beside_training(site: Site, undisturbed: Undisturbed, rank: int, file: str) -> None:
+    """A write to a dead mount never returns; the main thread trains on, or waits for the save at the end."""
+    hang = FileStrike(rank, "open", f"step-00000012.writing/{file}", partial(time.sleep, 1000))
+    run = site.run("supervision.stall_seconds=20", faults=[hang], grace_seconds=30.0)
+    first = run.starts[0]
+    assert first.hanging == []
+    assert f"RuntimeError: the checkpoint of step 12 hangs on rank {rank}: nothing of it" in first.everything_said
+    assert run.starts[1].steps[0] == 7
     assert_nothing_lost(run)
     assert_equal_ends(run, undisturbed(), steps=STEPS)

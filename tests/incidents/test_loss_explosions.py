@@ -65,6 +65,17 @@ def test_a_restart_repeats_what_the_guard_has_decided(site: Site, undisturbed: U
 
 
 @pytest.mark.full
+def test_the_run_goes_back_to_before_its_mixture_was_changed(site: Site) -> None:
+    """To rows of a source that it does not draw from any more."""
+    words = (*LONGER, *REWIND, "checkpoint.asynchronous=false")
+    site.run(*words, faults=[Strike(1, UPDATE, be_killed, call=FIRST + 1)], most_starts=1)
+    run = site.run(*words, "data.text.others.weight=0", lasting=[noise(steps=4)])
+    assert [start.statuses for start in run.starts] == [[0, 0]], run.starts[0].said()
+    assert [event["step"] for event in run.events("rewound")] == [FIRST + 2]
+    assert [era["from_samples"] for era in run.description(STEPS)["eras"]] == [0, FIRST * ROWS]
+
+
+@pytest.mark.full
 def test_a_gradient_spike_is_not_applied(site: Site, undisturbed: Undisturbed) -> None:
     """2022-06-22."""
     rule = "stability.gradient_norm={ratio: 3.0, deviations: 5.0, actions: [skip_update]}"

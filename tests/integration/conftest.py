@@ -13,6 +13,14 @@ BIN = Path(sys.executable).parent
 Command = Callable[[Sequence[str | Path]], str]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Time for the commands of a test with the demo, and for the demo: pytest's limit holds for both, in whichever test
+    is the first to ask for it."""
+    for item in items:
+        if "demo" in getattr(item, "fixturenames", ()) and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(900))
+
+
 @pytest.fixture(scope="session")
 def command(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Command:
     """Runs a command in a folder that holds nothing but what commands have made; gives back what it printed."""
@@ -34,7 +42,7 @@ def command(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Command:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=240,
+            timeout=600,
         )
         assert finished.returncode == 0, finished.stdout
         return finished.stdout

@@ -11,7 +11,7 @@ KILLS = 5
 
 
 @pytest.mark.full
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_a_run_that_is_killed_again_and_again_ends_as_the_undisturbed_one(root: Path, demo: list[str]) -> None:
     command = [sys.executable, root / "benchmarks" / "chaos.py", "--kills", KILLS, root / "configs" / "tiny.yaml"]
     data = [word for word in demo if not word.startswith("folder=")]

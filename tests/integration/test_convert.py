@@ -19,7 +19,6 @@ def commands_of(page: Path) -> list[list[str]]:
     return [line.split() for line in page.read_text().splitlines() if line.startswith("    glm130b ")]
 
 
-@pytest.mark.timeout(600)
 def test_the_page_its_run_and_back(root: Path, demo: list[str], command: Command, tmp_path: Path) -> None:
     """The page's two commands on a release of the tiny preset's size, and between them two stages that train."""
     into, out = commands_of(root / "docs" / "released-checkpoints.md")
@@ -72,6 +71,7 @@ def _exported_shard(command: Command, words: Sequence[str], folder: Path, iterat
     return exported / iteration / "mp_rank_03_model_states.pt"
 
 
+@pytest.mark.full
 def test_memory_is_that_of_a_few_tensors(tmp_path: Path) -> None:
     """Above an empty model's, in bytes: a few of the largest tensors, far from the model."""
     empty = Workplace(_folder(tmp_path / "empty"), num_layers=1, hidden_size=64, vocab_size=512, num_shards=1)

@@ -5,12 +5,15 @@ import re
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.integration.conftest import Command
 from tests.integration.test_main_job import SHORT, metrics, run_folder
 
 ALONE = ["parallel.tensor=1", "parallel.pipeline=1", "parallel.data=1", "logging.wandb=disabled", "name=changed"]
 
 
+@pytest.mark.full
 def test_a_mixture_changes_and_steps_are_passed_over_and_the_past_can_be_read(
     root: Path, demo: list[str], command: Command
 ) -> None:

@@ -169,7 +169,6 @@ def material(demo: list[str], command: Command, tmp_path_factory: pytest.TempPat
 
 
 @pytest.mark.full
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("page", sorted({command.page for command in RUN}))
 def test_the_commands_of_a_page(page: str, configs: Path, material: Path) -> None:
     """One after the other, as a reader would, in a folder that holds what the page takes for granted."""
@@ -196,7 +195,6 @@ def test_the_commands_of_a_page(page: str, configs: Path, material: Path) -> Non
 
 
 @pytest.mark.full
-@pytest.mark.timeout(300)
 def test_tensorboard_shows_the_run(material: Path) -> None:
     """The command of the page, on a free port, asked once for what it has found."""
     (words,) = {command.words for command in DOCUMENTED if command.words[0] == "tensorboard"}

@@ -87,7 +87,7 @@ def test_deepspeed_trains_saves_resumes_bit_for_bit_and_fills_blanks(
 def test_a_killed_run_ends_as_the_undisturbed_one(root: Path, demo: list[str], command: Command) -> None:
     """SIGKILL to every process after a checkpoint; the same command again goes on from it and changes no number."""
     words = [BIN / "torchrun", "--nproc-per-node", "2", root / "launch" / "pretrain.sh", root / "configs" / "tiny.yaml"]
-    words += [*demo, *SHORT, *TWO_STAGES, "train_samples=96"]
+    words += [*demo, *SHORT, *TWO_STAGES, "train_samples=240"]
     command([*words, "name=undisturbed", "data.workers=1"])  # who builds the rows changes no number
 
     killed = run_folder(demo, "killed")
@@ -108,7 +108,7 @@ def test_a_killed_run_ends_as_the_undisturbed_one(root: Path, demo: list[str], c
         if f"folder={killed.parent}" in (process.info["cmdline"] or []):
             process.kill()
     job.wait(timeout=30)
-    assert 4 <= len(metrics(killed)) < 12, "the kill came too late to mean anything"
+    assert 4 <= len(metrics(killed)) < 30, "the kill came too late to mean anything"
 
     command([*words, "name=killed"])
     assert metrics(killed) == metrics(run_folder(demo, "undisturbed"))
