@@ -18,7 +18,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from machine import describe_machine
-from plain_rows import PlainRows
+from plain_rows import PlainAnswers, PlainBatches, PlainRows
 
 from glm130b.config.sections import RunConfig
 from glm130b.data.batch import collate
@@ -105,8 +105,10 @@ def _ways(folder: Path, options: Namespace) -> dict[str, Callable[[int], object]
         if isolate:
             pairs = Corpus(folder / "pairs", split="train", kind="instructions", tokenizer="")
             answers = InstructionRows(pairs, config, source="pairs", split="train", special=Vocabulary.special)
-            ways["instructions"] = answers.row
+            plain_answers = PlainAnswers(pairs, config, Vocabulary.special)
+            ways["instructions"], ways["instructions, plain"] = answers.row, plain_answers.row
             ways["mixture to tensors"] = _batches_of(text, answers, Mixture([Era.of(config)]))
+            ways["mixture to tensors, plain"] = PlainBatches(plain, plain_answers, config).batch
     return ways
 
 

@@ -28,6 +28,7 @@ def announcement(
         _place(config, topology),
         stage.kernels.describe(),
         _beginning(config, saved, folder),
+        _drawn_from(config),
         *(f"{change}; what was drawn before stays as it was" for change in changes(eras)),
         *_warnings(config, sources),
     ]
@@ -52,12 +53,17 @@ def _beginning(config: RunConfig, saved: tuple[Path, Description] | None, folder
     return f"continues {checkpoint} at step {description.progress.step}"
 
 
+def _drawn_from(config: RunConfig) -> str:
+    named = {"text": config.data.text, "instructions": config.data.instructions}
+    return "draws from " + "; ".join(f"{section} {', '.join(them)}" for section, them in named.items() if them)
+
+
 def _warnings(config: RunConfig, sources: Sources) -> Iterator[str]:
     warmup, end = config.optimizer.learning_rate.warmup_samples, config.train_samples
     if warmup > end:  # a short try of a long run's config is no mistake
         yield (
             f"warning: optimizer.learning_rate.warmup_samples: {warmup} is more than train_samples {end}, so the "
-            f"run ends in its warm-up; write for example {end // 100}"
+            f"run ends in its warm-up; write for example {max(1, end // 100)}"
         )
     for name, count in sources.num_left_out.items():
         if count:

@@ -2,7 +2,7 @@
 # The main job on this machine under torchrun's agent, which starts it again when a process has failed:
 #   bash launch/supervised.sh CONFIG [section.key=value ...]
 # Several machines: the same on each of them, with
-#   GLM130B_NODES=90:96                     at least and at most so many machines; the job goes on with those that are left
+#   GLM130B_NODES=48:98                     at least and at most so many machines; those that it has no use for stand by
 #   GLM130B_MEETING_POINT=node-001:29400    one of them
 # With fewer machines the layout must allow it: parallel.data=largest.
 set -euo pipefail

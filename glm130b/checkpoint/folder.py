@@ -235,6 +235,10 @@ def step_of(checkpoint: Path) -> int:
 
 
 def _remove(folder: Path, advance: Callable[[], None], *, ignore_errors: bool = False) -> None:
+    if folder.is_symlink():  # what it leads to is not this run's to delete
+        folder.unlink()
+        advance()
+        return
     for parent, _, names in os.walk(folder):
         for name in names:
             with suppress(OSError):  # rmtree tells of it

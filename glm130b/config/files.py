@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from glm130b.config.errors import FileSystemGone, UserError, unreadable
-from glm130b.config.load import MissingConfig, load_config
+from glm130b.config.load import MissingConfig, dump_config, load_config
 from glm130b.config.patience import patiently
 from glm130b.config.sections import CheckpointConfig, RunConfig
+from glm130b.config.yaml_dialect import parse
 
 CORPUS_FILES = tuple(f"{split}.{suffix}" for split in ("train", "validation") for suffix in ("bin", "idx", "origins"))
 
@@ -46,8 +47,12 @@ def await_config(path: str, overrides: Sequence[str], *, tell: Callable[[str], N
 def await_files(config: RunConfig, *, tell: Callable[[str], None]) -> None:
     """``check_files`` at a restart: what was there at the first start and is not now has gone with its file system.
 
-    It is waited for ``checkpoint.patience_seconds``, which ``tell`` hears of; then raises ``FileSystemGone``.
+    It is waited for ``checkpoint.patience_seconds``, which ``tell`` hears of; then raises ``FileSystemGone``. A config
+    that names other files than the last start's may be mistaken, and is not waited for.
     """
+    if _names_other_files(config):
+        check_files(config)
+        return
     seconds = config.checkpoint.patience_seconds
     try:
         patiently(
@@ -55,6 +60,17 @@ def await_files(config: RunConfig, *, tell: Callable[[str], None]) -> None:
         )
     except UserError as error:
         raise _gone(error, f"{seconds:.0f} s (checkpoint.patience_seconds)") from None
+
+
+def _names_other_files(config: RunConfig) -> bool:
+    """Than the config in the run's folder, as far as that can be read."""
+    file = Path(config.folder) / config.name / "config.yaml"
+    try:
+        last = parse(file.read_text(encoding="utf-8"), origin=str(file))
+    except (OSError, UserError, UnicodeDecodeError):
+        return False
+    now = parse(dump_config(config), origin="")
+    return isinstance(last, dict) and any(last.get(key) != now[key] for key in ("data", "initial_weights"))
 
 
 def _gone(error: UserError, waited: str) -> FileSystemGone:

@@ -73,7 +73,7 @@ class Heartbeat:
         where = f"rank {self._launch.rank} ({self._host})"
         if isinstance(error, UserError):
             message = "\n".join(f"glm130b: error on {where}: {problem}" for problem in error.problems)
-            self._failure = JobEnd(self._launch.rank, message, error.exit_status)
+            self._failure = JobEnd(self._launch.rank, message, error.exit_status, is_told=True)
         else:
             line = f"{type(error).__name__}: {error}".partition("\n")[0]
             self._failure = JobEnd(self._launch.rank, f"{where}: failed in {self._phase[0]}: {line}")
@@ -144,13 +144,13 @@ class Heartbeat:
 
     def _obey(self, verdict: JobEnd) -> None:
         """End because of another process, unless this one fails meanwhile and ends by itself."""
-        speaks, mistake = self._launch.rank == 0, verdict.status == UserError.exit_status
-        if speaks and not mistake:
+        speaks = self._launch.rank == 0
+        if speaks and not verdict.is_told:
             self._say(verdict)
         # Who failed tells it in full, and is the one whose status the launcher sees first.
         if self._closing.wait(_TURNS[0]):
             return
-        if speaks and mistake:  # all have made most mistakes together, and the first rank tells them then
+        if speaks and verdict.is_told:  # it has not met it itself
             self._say(verdict)
         self._leave(verdict)
 

@@ -36,6 +36,8 @@ class JobEnd:
     message: str
     status: int = 1
     """Exit status of the processes that end because of it."""
+    is_told: bool = False
+    """Whether it is a user's matter, which all processes meet together and the first one tells."""
     teller: int | None = None
     """Who found it out: of many who did in one moment, and in the same words, one is heard."""
 

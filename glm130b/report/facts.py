@@ -93,14 +93,14 @@ def _number(value: float | None) -> str:
 
 
 def _in_steps(train: Table, wall_clock: float | None) -> str:
-    """Of the steps that stand. What is missing to the wall clock went into the start, saves, evaluations, restarts, and
-    steps that were taken again."""
+    """Of the steps that stand. What is missing to the wall clock, which is kept in whole seconds, went into saves,
+    evaluations, restarts, and steps that were taken again."""
     each = train.get("seconds")
     each = each[np.isfinite(each)]
     if not len(each):
         return "–"
     seconds = float(each.sum())
-    return f"{_duration(seconds)} ({seconds / wall_clock:.0%})" if wall_clock else _duration(seconds)
+    return f"{_duration(seconds)} ({min(1, seconds / wall_clock):.0%})" if wall_clock else _duration(seconds)
 
 
 def _duration(seconds: float) -> str:

@@ -10,7 +10,7 @@ import re
 from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,7 @@ class RunHistory:
     ended: str | None
     """The word of the file ``ended``; None while the run trains, or after it was killed."""
     began: datetime | None
-    """When its first record was made; None where records bear no time."""
+    """When its first step did; None where the first record bears no time."""
     written: datetime
     """When its newest record was made."""
     unreadable: int
@@ -115,18 +115,20 @@ def read_run(folder: Path, *, name: str) -> RunHistory:
     if not file.is_file():
         raise UserError(f"{folder}: holds no metrics.jsonl, so it is no run; name the folder of a run, as runs/tiny")
     tables = {"train": _Columns(), "validation": _Columns()}
-    first = newest = None
+    began = newest = None
+    is_first = True
     unreadable = 0
     try:
         for record in _objects(file):
             kind = record.pop("kind", None) if record else None
             if isinstance(kind, str) and kind in tables and _is_count(record.get("step")):
-                newest = record.pop("time", None)
-                first = first or newest
+                newest = _moment(record.pop("time", None))
+                if is_first:
+                    began, is_first = _begun(newest, record), False
                 tables[kind].add(record)
             else:
                 unreadable += 1
-        written = _moment(newest) or datetime.fromtimestamp(file.stat().st_mtime, timezone.utc)
+        written = newest or datetime.fromtimestamp(file.stat().st_mtime, timezone.utc)
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror}); make it readable") from error
     train, validation = tables["train"].table(), tables["validation"].table()
@@ -141,7 +143,7 @@ def read_run(folder: Path, *, name: str) -> RunHistory:
         events=events,
         config=_config(folder / "config.yaml"),
         ended=(_text(folder / "ended") or "").strip() or None,
-        began=_moment(first),
+        began=began,
         written=written,
         unreadable=unreadable + unreadable_events,
     )
@@ -255,6 +257,12 @@ def _moment(time: Any) -> datetime | None:
         return datetime.fromisoformat(time).astimezone(timezone.utc)
     except (ValueError, TypeError, OverflowError):
         return None
+
+
+def _begun(ended: datetime | None, record: Mapping[str, Any]) -> datetime | None:
+    """When the step of a record began."""
+    seconds = record.get("seconds", 0.0)
+    return ended - timedelta(seconds=float(seconds) if _is_count(seconds) else 0.0) if ended else None
 
 
 def _is_count(value: Any) -> bool:

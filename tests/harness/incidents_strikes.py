@@ -27,6 +27,14 @@ from glm130b.training import stepper
 FORWARD = "glm130b.model.glm.GLM.forward"
 UPDATE = "glm130b.parallel.zero.ZeroEngine.step"
 
+
+def until_named(latest: Path, checkpoint: str) -> None:
+    """Wait for the save of a checkpoint to end, on all ranks."""
+    while not latest.exists() or latest.read_text() != checkpoint:
+        time.sleep(0.05)
+    time.sleep(1)
+
+
 Deed = Callable[[], object]
 """Pickled on its way into the rank: a function at the top of a module, or a ``partial`` of one."""
 

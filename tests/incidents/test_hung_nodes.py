@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from tests.harness.incidents_run import assert_equal_ends, assert_nothing_lost
-from tests.harness.incidents_strikes import FORWARD, UPDATE, FileStrike, Strike, be_stopped
+from tests.harness.incidents_strikes import FORWARD, UPDATE, FileStrike, Strike, be_stopped, until_named
 from tests.incidents.conftest import STEPS, Site, Undisturbed
 
 SILENCE = "supervision.silence_seconds=2"
@@ -46,7 +46,10 @@ def test_a_rank_that_lives_and_does_not_move(site: Site, undisturbed: Undisturbe
 def test_a_save_that_hangs_beside_training(site: Site, undisturbed: Undisturbed, rank: int, file: str) -> None:
     """A write to a dead mount never returns; the main thread trains on, or waits for the save at the end."""
     hang = FileStrike(rank, "open", f"step-00000012.writing/{file}", partial(time.sleep, 1000))
-    run = site.run("supervision.stall_seconds=20", faults=[hang], grace_seconds=30.0)
+    latest = site.folder / "run" / "checkpoints" / "latest"
+    # One that is still being written when the next is due would take its place.
+    pause = Strike(0, UPDATE, partial(until_named, latest, "step-00000006"), call=12)
+    run = site.run("supervision.stall_seconds=40", faults=[hang, pause], grace_seconds=60.0)
     first = run.starts[0]
     assert first.hanging == []
     assert f"RuntimeError: the checkpoint of step 12 hangs on rank {rank}: nothing of it" in first.everything_said

@@ -9,6 +9,7 @@ import pytest
 from glm130b.announcement import announcement
 from glm130b.config.load import load_config
 
+NO_INSTRUCTIONS = "objective.instruction_share=0"
 TINY = Path(__file__).parent / "run.yaml"
 
 
@@ -26,13 +27,18 @@ def told(*overrides: str) -> list[str]:
     return text.splitlines()
 
 
-@pytest.mark.parametrize(("samples", "warns"), [(159, True), (160, False)])
+@pytest.mark.parametrize(("samples", "warns"), [(99, True), (159, True), (160, False)])
 def test_a_run_that_ends_in_its_warm_up_is_warned(samples: int, warns: bool) -> None:
     warning = (
         f"warning: optimizer.learning_rate.warmup_samples: 160 is more than train_samples {samples}, so the run "
         "ends in its warm-up; write for example 1"
     )
     assert (warning in told(f"train_samples={samples}")) == warns
+
+
+def test_the_sources_are_named() -> None:
+    assert "draws from text english, code, chinese; instructions facts" in told()
+    assert "draws from text english, chinese" in told("data.text.code=null", "data.instructions={}", NO_INSTRUCTIONS)
 
 
 def test_pairs_that_do_not_fit_are_counted() -> None:

@@ -234,6 +234,16 @@ def test_every_file_that_goes_is_told(folder: CheckpointFolder) -> None:
     assert names(folder.path) == ["latest", "step-00000030"]
 
 
+def test_a_checkpoint_that_is_a_link_goes_and_what_it_leads_to_stays(folder: CheckpointFolder, tmp_path: Path) -> None:
+    write_checkpoint(folder, 10)
+    (folder.path / "step-00000010").rename(tmp_path / "elsewhere")
+    (folder.path / "step-00000010").symlink_to(tmp_path / "elsewhere")
+    write_checkpoint(folder, 20)
+    folder.retain(keep_last=1, keep_every_steps=None)
+    assert names(folder.path) == ["latest", "step-00000020"]
+    assert names(tmp_path / "elsewhere") == WHOLE
+
+
 def test_a_run_that_was_taken_back_keeps_where_it_stands(folder: CheckpointFolder) -> None:
     for step in (10, 30, 40, 20):
         write_checkpoint(folder, step)

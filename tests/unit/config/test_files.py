@@ -8,7 +8,7 @@ import pytest
 from glm130b.config import load, patience
 from glm130b.config.errors import FileSystemGone, UserError
 from glm130b.config.files import CORPUS_FILES, await_config, await_files, check_files
-from glm130b.config.load import load_config
+from glm130b.config.load import dump_config, load_config
 from glm130b.config.sections import RunConfig
 
 TINY = Path(__file__).parents[1] / "run.yaml"
@@ -25,6 +25,7 @@ def config(tmp_path: Path) -> RunConfig:
     return load_config(
         TINY,
         [
+            f"folder={tmp_path}/runs",
             f"data.tokenizer={tmp_path}/tokenizer.model",
             f"data.text={{english: {{path: {tmp_path}/english, weight: 1}}}}",
             f"data.instructions={{facts: {{path: {tmp_path}/facts, weight: 1}}}}",
@@ -96,7 +97,15 @@ def test_a_file_that_nothing_is_known_of(
     assert caught.value.problems == (f"{config.data.tokenizer}: cannot be read (no answer); {mend}",)
 
 
+def last_start(config: RunConfig) -> None:
+    """Leaves its config in the run's folder."""
+    folder = Path(config.folder) / config.name
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(dump_config(config))
+
+
 def test_a_restart_waits_for_what_was_there(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    last_start(config)
     (tmp_path / "facts").rename(tmp_path / "away")
     told: list[str] = []
     monkeypatch.setattr(patience.time, "sleep", lambda _: (tmp_path / "away").rename(tmp_path / "facts"))
@@ -104,6 +113,14 @@ def test_a_restart_waits_for_what_was_there(config: RunConfig, tmp_path: Path, m
     (line,) = told
     assert line.startswith(f"data.instructions.facts.path: {tmp_path}/facts is no folder")
     assert line.endswith("; the next try is in 1 s, for 600 s in all")
+
+
+def test_a_path_that_was_changed_since_is_not_waited_for(config: RunConfig, tmp_path: Path) -> None:
+    last_start(config)
+    data = config.data.model_copy(update={"tokenizer": str(tmp_path / "slip.model")})
+    with pytest.raises(UserError, match=r"^data\.tokenizer: \S+slip\.model is no readable file") as caught:
+        await_files(config.model_copy(update={"data": data}), tell=lambda _: None)
+    assert caught.value.exit_status == 2
 
 
 def test_a_restart_without_its_files_may_be_started_again(

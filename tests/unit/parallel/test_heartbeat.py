@@ -17,7 +17,7 @@ import pytest
 import torch.distributed as dist
 from torch.distributed import TCPStore
 
-from glm130b.config.errors import UserError
+from glm130b.config.errors import FileSystemGone, UserError
 from glm130b.config.supervision import SupervisionConfig
 from glm130b.environment import Launch, MeetingPoint
 from glm130b.parallel.heartbeat import Heartbeat
@@ -253,6 +253,12 @@ def mistaken(heartbeat: Heartbeat, meeting: Meeting) -> None:
     raise error
 
 
+def without_files(heartbeat: Heartbeat, meeting: Meeting) -> None:
+    error = FileSystemGone("checkpoints: is not there; bring the file system back")
+    heartbeat.failed(error)
+    raise error
+
+
 def test_a_users_mistake_gives_all_its_status(jobs: Callable[..., Job]) -> None:
     ended = jobs(busy, busy, mistaken).end()
     assert set(ended.statuses.values()) == {2}
@@ -261,9 +267,10 @@ def test_a_users_mistake_gives_all_its_status(jobs: Callable[..., Job]) -> None:
     ]
 
 
-def test_a_mistake_of_all_is_left_to_the_first_rank(jobs: Callable[..., Job]) -> None:
-    ended = jobs(mistaken, mistaken, mistaken, kept_by_launcher=True).end()
-    assert set(ended.statuses.values()) == {2}
+@pytest.mark.parametrize(("life", "status"), [(mistaken, 2), (without_files, 1)])
+def test_a_mistake_of_all_is_left_to_the_first_rank(jobs: Callable[..., Job], life: Life, status: int) -> None:
+    ended = jobs(life, life, life, kept_by_launcher=True).end()
+    assert set(ended.statuses.values()) == {status}
     assert ended.told == []  # the launcher module reports it
 
 

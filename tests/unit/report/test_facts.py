@@ -19,11 +19,11 @@ def at(minute: int) -> str:
 
 def run_of(folder: Path, *, config: str = CONFIG, **more: Any) -> RunHistory:
     records = [
-        {"kind": "train", "step": n, "samples": 4 * n, "time": at(n), "seconds": 90.0, "overflows": n}
+        {"kind": "train", "step": n, "samples": 4 * n, "time": at(2 * n), "seconds": 90.0, "overflows": n}
         | {"loss": 9.0 if n <= 10 else 2.0}
         for n in range(1, 21)
     ]
-    validation = {"kind": "validation", "step": 20, "samples": 80, "time": at(41), "loss": 2.125}
+    validation = {"kind": "validation", "step": 20, "samples": 80, "time": at(42), "loss": 2.125}
     return read_run(write_run(folder, [*records, validation], config=config, **more), name="run")
 
 
@@ -37,11 +37,19 @@ def test_facts(tmp_path: Path) -> None:
         "Tokens": "20,480",
         "Loss": "2.0000",
         "Validation loss": "2.1250",
-        "Wall clock": "40 min 0 s",
-        "Time in steps": "30 min 0 s (75%)",
+        "Wall clock": "41 min 30 s",
+        "Time in steps": "30 min 0 s (72%)",
         "Restarts": "2",
         "Overflows": "20",
     }
+
+
+@pytest.mark.parametrize(("first", "clock"), [(at(2), ["3 min 0 s", "3 min 0 s (100%)"]), (None, ["–", "3 min 0 s"])])
+def test_the_clock_begins_with_the_first_step(tmp_path: Path, first: str | None, clock: list[str]) -> None:
+    step = {"kind": "train", "samples": 4, "seconds": 90.0}
+    records = [{**step, "step": 1, "time": first}, {**step, "step": 2, "time": "2026-11-01T23:03:30+00:00"}]
+    known = dict(facts(read_run(write_run(tmp_path, records), name="run")))
+    assert [known["Wall clock"], known["Time in steps"]] == clock
 
 
 def test_a_run_without_an_end_is_running_or_has_fallen_silent(tmp_path: Path) -> None:
