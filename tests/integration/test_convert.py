@@ -19,6 +19,7 @@ def commands_of(page: Path) -> list[list[str]]:
     return [line.split() for line in page.read_text().splitlines() if line.startswith("    glm130b ")]
 
 
+@pytest.mark.full
 def test_the_page_its_run_and_back(root: Path, demo: list[str], command: Command, tmp_path: Path) -> None:
     """The page's two commands on a release of the tiny preset's size, and between them two stages that train."""
     into, out = commands_of(root / "docs" / "released-checkpoints.md")
