@@ -154,18 +154,13 @@ class Job:
                 activation_scale=ActivationScale(stage) if config.logging.activations else None,
             )
 
-    @property
-    def tokenizer(self) -> str:
-        """Fingerprint."""
-        return self.train_rows.sources.tokenizer_fingerprint
-
     def describe(self, standing: Standing) -> Description:
         """What a checkpoint of this moment says."""
         return Description(
             progress=standing.progress,
             counters=self.engine.counters(),
             config=plain(self.config),
-            tokenizer=self.tokenizer,
+            tokenizer=self.train_rows.sources.tokenizer_fingerprint,
             corpora=(self.found[1].corpora if self.found else {}) | self.train_rows.sources.fingerprints,
             eras=self.train_rows.mixture.eras,
             guard=standing.guard,

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from pathlib import Path
 
 from glm130b.announcement import announcement
@@ -25,7 +25,7 @@ from glm130b.parallel.meeting import meet
 from glm130b.parallel.topology import disconnect
 from glm130b.training.ending import Ending
 from glm130b.training.interruption import Interruption
-from glm130b.training.journal import Event
+from glm130b.training.journal import Event, now
 from glm130b.training.progress import Progress
 from glm130b.training.stability.memory import Memory
 from glm130b.training.stability.verdict import Rewind
@@ -216,10 +216,9 @@ def _load_initial_weights(job: Job, checkpoint: Path) -> None:
 
 
 def _resume(job: Job, description: Description) -> Resume:
-    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    return Resume(now, description.progress.step, job.topology.world_size, description.changes(job.config))
+    return Resume(now(), description.progress.step, job.topology.world_size, description.changes(job.config))
 
 
 def _in_words(resume: Resume) -> str:
-    changes = "; ".join(f"{key}: {then!r} -> {now!r}" for key, (then, now) in resume.changes.items())
+    changes = "; ".join(f"{key}: {then!r} -> {new!r}" for key, (then, new) in resume.changes.items())
     return f"with {changes}" if changes else "with the config that it was saved with"

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from glm130b.config.errors import UserError, unreadable
+from glm130b.config.flat import flat
 from glm130b.config.interventions import Intervention
 from glm130b.config.sections import RunConfig
 from glm130b.data.mixing.era import Era
@@ -75,7 +76,7 @@ class Description:
     def to_json(self) -> str:
         data = asdict(self) | {
             "eras": [era.model_dump(mode="json") for era in self.eras],
-            "guard": self.guard.to_json(),
+            "guard": self.guard.model_dump(mode="json"),
             "versions": versions(),
         }
         return json.dumps(data, indent=1)
@@ -89,7 +90,7 @@ class Description:
             data = _LATER | json.loads(file.read_text(encoding="utf-8"))
             # Strict JSON: a list is a tuple there, and nothing else is taken for what it is not.
             parts = {key: TypeAdapter(kind).validate_json(json.dumps(data[key]), strict=True) for key, kind in _PARTS}
-            return cls(**parts, guard=Memory.from_json(data["guard"]))
+            return cls(**parts)
         except OSError as error:
             raise unreadable(file, error, mend=mend) from error
         except (ValueError, KeyError, TypeError) as error:
@@ -97,7 +98,7 @@ class Description:
 
     def changes(self, config: RunConfig) -> dict[str, tuple[Any, Any]]:
         """Keys whose value differs between the checkpoint's config and this one, with both values."""
-        saved, now = dict(_flat(self.config)), dict(_flat(plain(config)))
+        saved, now = ({key: it for key, it in flat(tree) if it != {}} for tree in (self.config, plain(config)))
         keys = [*saved, *(key for key in now if key not in saved)]
         return {key: (saved.get(key), now.get(key)) for key in keys if saved.get(key) != now.get(key)}
 
@@ -187,10 +188,11 @@ _PARTS: tuple[tuple[str, Any], ...] = (
     ("tokenizer", str),
     ("corpora", dict[str, str]),
     ("eras", tuple[Era, ...]),
+    ("guard", Memory),
     ("resumes", tuple[Resume, ...]),
     ("optimizer_state", bool),
 )
-"""What ``run.json`` holds beside the guard's memory."""
+"""What ``run.json`` holds beside the versions."""
 _LATER: dict[str, Any] = {"corpora": {}}
 """What older ones lack."""
 
@@ -198,11 +200,3 @@ _LATER: dict[str, Any] = {"corpora": {}}
 def plain(config: RunConfig) -> dict[str, Any]:
     """The resolved config as JSON data."""
     return config.model_dump(mode="json")
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value

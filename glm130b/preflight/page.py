@@ -4,11 +4,11 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import datetime, timezone
 from pathlib import Path
 
 from glm130b.config.errors import UserError
 from glm130b.preflight.finding import Finding
+from glm130b.training.journal import now
 
 CHECK_WIDTH = 14
 
@@ -37,7 +37,7 @@ def write_json(file: Path, host: str, findings: Sequence[Finding]) -> None:
     """Written beside and renamed. Raises UserError."""
     data = {
         "host": host,
-        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "time": now(),
         "fit": is_fit(findings),
         "findings": [asdict(finding) for finding in findings],
     }

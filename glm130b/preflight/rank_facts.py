@@ -6,10 +6,10 @@ import socket
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
+from glm130b.config.flat import flat
 from glm130b.config.load import dump_config
 from glm130b.config.sections import RunConfig
 from glm130b.data.corpus.fingerprint import corpus_fingerprint, file_fingerprint
@@ -72,15 +72,7 @@ def local_facts(config: RunConfig, device: torch.device) -> Facts:
 
 def settings_of(config: RunConfig) -> dict[str, str]:
     """Every key of a resolved config, with its value as text."""
-    return dict(_flat(config.model_dump(mode="json")))
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    for key, value in tree.items():
-        if isinstance(value, dict) and value:
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, str(value)
+    return {key: str(value) for key, value in flat(config.model_dump(mode="json"))}
 
 
 def _data(config: RunConfig) -> Iterator[tuple[str, str]]:

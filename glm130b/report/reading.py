@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from glm130b.config import yaml_dialect
 from glm130b.config.errors import UserError
+from glm130b.config.flat import flat
 
 Column = NDArray[Any]
 """One value a record: float64, of a layer float32. NaN where a record has no such value; infinite where it had one that
@@ -234,15 +235,7 @@ def _config(file: Path) -> dict[str, Any]:
         tree = yaml_dialect.parse(_text(file) or "", origin=str(file))
     except UserError:
         return {}
-    return dict(_flat(tree)) if isinstance(tree, dict) else {}
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, dict) and value:
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+    return dict(flat(tree)) if isinstance(tree, dict) else {}
 
 
 def _text(file: Path) -> str | None:

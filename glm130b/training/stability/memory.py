@@ -1,8 +1,5 @@
 """What the guard carries from step to step and from checkpoint to checkpoint."""
 
-import json
-from typing import Any
-
 from pydantic import Field
 
 from glm130b.config.interventions import Intervention
@@ -36,12 +33,3 @@ class Memory(Section):
         """The memory to go on with from a checkpoint whose memory is ``older``: the past as it was then, and every
         intervention decided since."""
         return older.model_copy(update={"interventions": self.interventions, "settled_step": self.settled_step})
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data that ``from_json`` turns into an equal memory."""
-        return self.model_dump(mode="json")
-
-    @classmethod
-    def from_json(cls, data: Any) -> "Memory":
-        """Raises ValueError for anything but what ``to_json`` gave."""
-        return cls.model_validate_json(json.dumps(data))

@@ -176,7 +176,8 @@ def test_the_first_rank_is_watched_by_the_others(how: signal.Signals, jobs: Call
 
 
 @pytest.mark.parametrize(
-    ("how", "told"), [(signal.SIGKILL, "the job's meeting point is gone"), (signal.SIGSTOP, r"no sign of life for \d s")]
+    ("how", "told"),
+    [(signal.SIGKILL, "the job's meeting point is gone"), (signal.SIGSTOP, r"no sign of life for \d s")],
 )
 def test_the_first_rank_takes_the_server_along(how: signal.Signals, told: str, jobs: Callable[..., Job]) -> None:
     job = jobs(busy, busy, busy)

@@ -253,8 +253,8 @@ def test_a_guard_cut_anywhere_judges_as_the_one_that_is_not() -> None:
     whole = verdicts(guarding(*rules), wild)
     memory, run = Memory(), schedules(*rules)
     for reading, expected in zip(wild, whole, strict=True):
-        saved = json.dumps(memory.to_json(), allow_nan=False)
-        resumed = Guard(run.config.stability, Memory.from_json(json.loads(saved)), schedules=run)
+        saved = json.dumps(memory.model_dump(mode="json"), allow_nan=False)
+        resumed = Guard(run.config.stability, Memory.model_validate_json(saved), schedules=run)
         assert resumed.judge(reading) == expected
         memory = expected.memory
     assert {finding.rule for verdict in whole for finding in verdict.findings} >= {*SIGNALS, "not_finite", "overflow"}
@@ -264,7 +264,7 @@ def test_a_guard_cut_anywhere_judges_as_the_one_that_is_not() -> None:
 
 def test_memory_that_nobody_wrote_is_refused() -> None:
     memory = Memory(rows={"loss": Row(first_step=3)})
-    assert Memory.from_json(memory.to_json()) == memory
+    assert Memory.model_validate_json(memory.model_dump_json()) == memory
     for data in ({"rows": 1}, {"windows": {"loss": {"values": [math.nan]}}}, [], {"unknown": 1}):
         with pytest.raises(ValueError, match=r"."):
-            Memory.from_json(data)
+            Memory.model_validate_json(json.dumps(data))
