@@ -1,11 +1,12 @@
 """What a run says when it starts: where it runs, where it begins, and what the user should know."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
 
 from glm130b.checkpoint.description import Description
+from glm130b.config.ramp import Ramp
 from glm130b.config.sections import RunConfig
 from glm130b.data.mixing.era import Era, changes
 from glm130b.data.sources import Sources
@@ -28,7 +29,7 @@ def announcement(
         _place(config, topology),
         stage.kernels.describe(),
         _beginning(config, saved, folder),
-        _drawn_from(config),
+        _drawn_from(eras[-1]),
         *(f"{change}; what was drawn before stays as it was" for change in changes(eras)),
         *_warnings(config, sources),
     ]
@@ -53,9 +54,20 @@ def _beginning(config: RunConfig, saved: tuple[Path, Description] | None, folder
     return f"continues {checkpoint} at step {description.progress.step}"
 
 
-def _drawn_from(config: RunConfig) -> str:
-    named = {"text": config.data.text, "instructions": config.data.instructions}
-    return "draws from " + "; ".join(f"{section} {', '.join(them)}" for section, them in named.items() if them)
+def _drawn_from(era: Era) -> str:
+    """The sources that ever have a share: one that an empty line in a config has taken out is missed here."""
+    drawn = {"text": _shared(era.text), "instructions": _shared(era.instructions)}
+    if not _has_share(era.instruction_share):
+        del drawn["instructions"]
+    return "draws from " + "; ".join(f"{section} {', '.join(names)}" for section, names in drawn.items() if names)
+
+
+def _shared(weights: Mapping[str, Ramp]) -> list[str]:
+    return [name for name, weight in weights.items() if _has_share(weight)]
+
+
+def _has_share(ramp: Ramp) -> bool:
+    return max(ramp.start, ramp.end) > 0
 
 
 def _warnings(config: RunConfig, sources: Sources) -> Iterator[str]:

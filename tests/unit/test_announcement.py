@@ -8,6 +8,7 @@ import pytest
 
 from glm130b.announcement import announcement
 from glm130b.config.load import load_config
+from glm130b.data.mixing.era import Era
 
 NO_INSTRUCTIONS = "objective.instruction_share=0"
 TINY = Path(__file__).parent / "run.yaml"
@@ -22,7 +23,13 @@ def told(*overrides: str) -> list[str]:
     sources: Any = SimpleNamespace(num_left_out={"facts": 0, "long": 3})
     config = load_config(TINY, overrides)
     text = announcement(
-        config, topology=topology, stage=stage, saved=None, folder=Path("runs/tiny"), sources=sources, eras=()
+        config,
+        topology=topology,
+        stage=stage,
+        saved=None,
+        folder=Path("runs/tiny"),
+        sources=sources,
+        eras=(Era.of(config),),
     )
     return text.splitlines()
 
@@ -38,7 +45,8 @@ def test_a_run_that_ends_in_its_warm_up_is_warned(samples: int, warns: bool) -> 
 
 def test_the_sources_are_named() -> None:
     assert "draws from text english, code, chinese; instructions facts" in told()
-    assert "draws from text english, chinese" in told("data.text.code=null", "data.instructions={}", NO_INSTRUCTIONS)
+    assert "draws from text english, chinese" in told("data.text.code=null", NO_INSTRUCTIONS)
+    assert "draws from text english; instructions facts" in told("data.text.code.weight=0", "data.text.chinese=null")
 
 
 def test_pairs_that_do_not_fit_are_counted() -> None:
